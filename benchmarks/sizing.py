@@ -16,6 +16,7 @@ from pathlib import Path
 from multicompute import accelerators
 from multicompute.catalog import Catalog
 from multicompute.sizing import Finetuning, Inference, JobLimits, Machine, Training, Workload, optimise
+from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
 from multicompute.sizing.options import MAX_NODES
 from multicompute.sizing.performance import Job, Shape, job_for
 
@@ -55,7 +56,7 @@ def every_gang(job: Job, sold: Iterable[Machine], limits: JobLimits) -> float:
             continue
         most = min(MAX_NODES, limits.max_accelerators // round(instance.accelerators))
         for nodes in range(1, most + 1 if instance.fabric else 2):
-            done = on.performance(nodes, spot=machine.offer.purchase == "spot")
+            done = on.performance(nodes, PREEMPTIONS_PER_DAY if machine.is_spot else 0.0)
             if done is not None and done.hours <= limits.max_hours:
                 best = min(best, done.hours * nodes * price)
     return best

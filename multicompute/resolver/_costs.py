@@ -27,6 +27,13 @@ def interruptions_per_hour(rate: "Interruption | None") -> float:
     return UNKNOWN_RATE if rate is None else (rate.low + rate.high) / 2 / _PERIODS[rate.period]
 
 
+def published_preemptions(catalog: "Catalog", row: Row) -> float | None:
+    """Return how often a spot node of a line is interrupted in a day, None if its vendor does not publish it."""
+    key = (*row.region_key, row.instance.name)
+    rate = catalog.interruptions(row.instance.accelerator).get((key[0], key[2], key[1]))
+    return None if rate is None else 24 * interruptions_per_hour(rate)
+
+
 class Costs:
     """Computes by which cost gangs rank.
 

@@ -8,14 +8,14 @@ from multicompute.errors import ConfigError, SpecError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from multicompute.sizing.options import JobPlan
+    from multicompute.sizing.options import JobOptions
 
 FORMATS: Final = ("png", "svg")
 _KINDS: Final = 8
 """Accelerators with a colour of their own; the others are grey."""
 
 
-def plot(plan: "JobPlan", path: str | Path) -> Path:
+def plot(plan: "JobOptions", path: str | Path) -> Path:
     """Write a picture of cost against time for every option, one colour for each accelerator, and the front as a line.
 
     Args:
@@ -38,7 +38,7 @@ def plot(plan: "JobPlan", path: str | Path) -> Path:
     return target
 
 
-def draw(plan: "JobPlan") -> "Figure":
+def draw(plan: "JobOptions") -> "Figure":
     """Return the picture as a figure of matplotlib, which notebooks show.
 
     Raises:
@@ -56,7 +56,7 @@ def draw(plan: "JobPlan") -> "Figure":
     return figure
 
 
-def _draw(axes: Any, plan: "JobPlan") -> None:
+def _draw(axes: Any, plan: "JobOptions") -> None:
     names = list(dict.fromkeys(option.accelerator for option in plan.options))
     for name in names[:_KINDS]:
         _scatter(axes, plan, [name], label=name, colour=None)
@@ -78,6 +78,6 @@ def _draw(axes: Any, plan: "JobPlan") -> None:
     axes.legend(fontsize="small")
 
 
-def _scatter(axes: Any, plan: "JobPlan", names: list[str], *, label: str, colour: str | None) -> None:
+def _scatter(axes: Any, plan: "JobOptions", names: list[str], *, label: str, colour: str | None) -> None:
     shown = [option for option in plan.options if option.accelerator in names]
     axes.scatter([o.hours for o in shown], [o.total_usd for o in shown], s=14, alpha=0.6, label=label, color=colour)

@@ -6,14 +6,14 @@ from typing import Final, get_args
 from multicompute import accelerators, aliases
 from multicompute.accelerators import Accelerator
 from multicompute.errors import SpecError
-from multicompute.sizing.formats import Precision
 from multicompute.sizing.memory import GIB, Layout
 from multicompute.sizing.mfu import BaseMfu, Mfu, expected_mfu, peak_tflops
-from multicompute.sizing.options import JobPlan
+from multicompute.sizing.options import JobOptions
 from multicompute.sizing.performance import Job
 from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, Throughput, throughput
 from multicompute.sizing.storage import LoadingCheck, StorageNeeds, loading_check, storage_needs
-from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
+from multicompute.workloads.description import Finetuning, Inference, Training, Workload
+from multicompute.workloads.formats import Precision
 
 USUAL_NODE: Final = 8
 """Accelerators of a node where no machine is named: boards with H100, MI300X or TPU v5e have eight."""
@@ -87,7 +87,7 @@ class Sizing:
         nodes = -(-self.count // self.per_node)
         return loading_check(self.workload, tokens_per_second=self.tokens_per_second, nodes=nodes)
 
-    def to_dict(self, plan: JobPlan | None = None) -> dict[str, object]:
+    def to_dict(self, plan: JobOptions | None = None) -> dict[str, object]:
         """Return the JSON form that the command line prints, with the options of `plan`."""
         return {
             "workload": self.workload.to_dict(),

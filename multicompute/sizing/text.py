@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from multicompute.plan_text import PURCHASE_WORDS
 from multicompute.sizing.memory import GIB, usable_memory
-from multicompute.sizing.workload import Finetuning, Inference, Training
-from multicompute.text import table, wrap
+from multicompute.text import Narrowing, table, wrap
+from multicompute.workloads.description import Inference
 
 if TYPE_CHECKING:
-    from multicompute.sizing.options import JobPlan, Option
+    from multicompute.sizing.options import JobOptions, Option
 
 HEADERS: Final = ("", "nodes", "accelerators", "place", "time", "cost", "MFU", "GiB", "purchase and risk")
 """The columns of `rows`: MFU as low, expected and high; GiB as used and in all on each accelerator."""
 RIGHT: Final = frozenset({4, 5})
+NARROWING: Final = Narrowing(prose="purchase and risk", drop=("GiB", "MFU", "accelerators"), shorten=("place", "nodes"))
 WIDTH: Final = 120
-"""Characters of a line of the table; other lines have 100."""
+"""Characters of a line of the table by default."""
+_PROSE: Final = 100
+"""Characters of other lines at most."""
 LEGEND: Final = {
     "*": "nothing else is cheaper without being slower",
     "MFU": "lowest, expected and highest; published runs set the range",
@@ -32,7 +35,7 @@ SHOWN: Final = 12
 _RISK_LIMIT: Final = 0.05
 
 
-def selected(plan: "JobPlan", limit: int) -> list[int]:
+def selected(plan: "JobOptions", limit: int) -> list[int]:
     """Return the indices of the options to show: the front, and the cheapest of each accelerator, at most `limit`."""
     chosen = dict.fromkeys((0,)) if plan.options else {}
     seen: set[str] = set()
@@ -50,7 +53,7 @@ def selected(plan: "JobPlan", limit: int) -> list[int]:
     return sorted(chosen)[:limit]
 
 
-def rows(plan: "JobPlan", limit: int = SHOWN) -> list[tuple[str, ...]]:
+def rows(plan: "JobOptions", limit: int = SHOWN) -> list[tuple[str, ...]]:
     """Return the options that a person decides between as cells under `HEADERS`; "*" marks the front of cost and time."""
     front = frozenset(plan.pareto)
     return [_row(plan.options[index], is_front=index in front) for index in selected(plan, limit)]
@@ -93,14 +96,14 @@ def risk(option: "Option") -> str:
     return ", ".join(found)
 
 
-def why_not_fewer(plan: "JobPlan", option: "Option") -> str:
+def why_not_fewer(plan: "JobOptions", option: "Option") -> str:
     """Return why one node less would not do, or what it would cost; "" for a single node."""
     nodes, done = option.nodes - 1, option.performance
     if nodes < 1:
         return ""
     count = nodes * option.on.shape.per_node
     name = f"{count:,} x {option.accelerator}"
-    fewer = option.on.performance(nodes, spot=option.is_spot)
+    fewer = option.on.performance(nodes, option.preemptions)
     if fewer is None:
         layout = option.job.tightest(count, option.on.shape.per_node)
         needed = option.job.footprint.per_accelerator(layout) / GIB
@@ -109,12 +112,12 @@ def why_not_fewer(plan: "JobPlan", option: "Option") -> str:
     if fewer.hours > plan.limits.max_hours:
         limit = timedelta(hours=plan.limits.max_hours)
         return f"{name} take {hours_text(fewer.hours)}, longer than {hours_text(limit.total_seconds() / 3600)}"
-    before, after = option.total_usd, fewer.hours * nodes * option.machine.offer.quote.hourly_cost
+    before, after = option.total_usd, fewer.hours * option.machine.hourly_usd(nodes) + option.machine.transfer_usd
     change = f"cost {after / before - 1:+.1%}" if before and abs(after / before - 1) > 5e-4 else "cost the same"
     return f"{name} {change} and take {hours_text(fewer.hours)} instead of {hours_text(done.hours)}"
 
 
-def why_not_others(plan: "JobPlan") -> list[str]:
+def why_not_others(plan: "JobOptions") -> list[str]:
     """Return, for each accelerator but the cheapest one's, what it costs more or why it is left out."""
     best = plan.best
     lines = []
@@ -130,21 +133,15 @@ def why_not_others(plan: "JobPlan") -> list[str]:
     return lines
 
 
-def heading(plan: "JobPlan") -> str:
+def heading(plan: "JobOptions") -> str:
     """Return the job in one sentence."""
     workload = plan.job.workload
-    params = f"{workload.total_params / 1e9:,.4g}B parameters"
-    if workload.kind == "moe":
-        params += f" ({workload.used_params / 1e9:,.4g}B active)"
-    what: str = workload.task
-    if isinstance(workload, (Training, Finetuning)):
-        what = f"{workload.task} of {params} on {workload.tokens / 1e9:,.4g}B tokens in {workload.precision}"
-    elif isinstance(workload, Inference):
-        what = f"inference with {params}, {workload.concurrency:,} x {workload.context:,} tokens in {workload.weight_format or workload.precision}"
+    form = workload.weight_format if isinstance(workload, Inference) else None
+    what = f"{workload} in {form or workload.precision}"
     return f"{what}: {plan.job.flops:.3g} FLOP, {plan.job.footprint.total / GIB:,.0f} GiB before any split"
 
 
-def notes(plan: "JobPlan") -> list[str]:
+def job_notes(plan: "JobOptions") -> list[str]:
     """Return what a reader should know: what was guessed, and what the figures rest on."""
     workload = plan.job.workload
     found = []
@@ -161,23 +158,35 @@ def notes(plan: "JobPlan") -> list[str]:
     return found
 
 
-def render(plan: "JobPlan", *, limit: int = SHOWN, reasons: bool = False) -> str:
-    """Return the plan as text.
+def render(
+    plan: "JobOptions",
+    *,
+    limit: int = SHOWN,
+    reasons: bool = False,
+    width: int | None = WIDTH,
+    notes: Sequence[str] = (),
+) -> str:
+    """Return the options as text.
 
     Args:
         plan: What to show.
         limit: How many options.
         reasons: Whether to explain why fewer nodes or other accelerators are not proposed.
+        width: The maximum number of characters per line; columns that do not fit are left out. None shows all columns.
+        notes: Notes to show in addition to those about the job.
     """
-    blocks = ["\n".join(wrap(heading(plan)))]
+    prose = min(width or _PROSE, _PROSE)
+    blocks = ["\n".join(wrap(heading(plan), width=prose))]
     shown = rows(plan, limit)
     if shown:
         more = len(plan.options) - len(shown)
         legend = [*_legend(shown), *([f"... and {more:,} more options"] if more > 0 else [])]
-        blocks += [table(HEADERS, shown, right=RIGHT, width=WIDTH), "\n".join(legend)]
-    blocks.append("\n".join(line for note in notes(plan) for line in wrap(note, first="- ", rest="  ")))
+        lines = [part for line in legend for part in wrap(line, rest="  ", width=prose)]
+        blocks += [table(HEADERS, shown, right=RIGHT, width=width, narrowing=NARROWING), "\n".join(lines)]
+    every = [line for note in (*job_notes(plan), *notes) for line in wrap(note, first="- ", rest="  ", width=prose)]
+    blocks.append("\n".join(every))
     if reasons:
-        blocks += [_lines(title, lines) for title, lines in reason_blocks(plan).items()]
+        blocks += [_lines(title, lines, prose) for title, lines in reason_blocks(plan).items()]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -187,10 +196,10 @@ def _legend(shown: Sequence[Sequence[str]]) -> list[str]:
     return [f"{mark}: {meaning}" for mark, meaning in LEGEND.items() if (mark if mark != "MFU" else "-") in cells]
 
 
-def reason_blocks(plan: "JobPlan") -> Mapping[str, Sequence[str]]:
+def reason_blocks(plan: "JobOptions") -> Mapping[str, Sequence[str]]:
     """Return the reasons under their headings, those that there are."""
     fewer = why_not_fewer(plan, plan.best) if plan.best else ""
-    left = [f"{item.count:,} machines: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
+    left = [f"{item.count:,} offers: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
     blocks = {
         "why not fewer": [fewer] if fewer else [],
         "why not other accelerators": why_not_others(plan),
@@ -199,11 +208,12 @@ def reason_blocks(plan: "JobPlan") -> Mapping[str, Sequence[str]]:
     return {title: lines for title, lines in blocks.items() if lines}
 
 
-def _lines(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"{title}:", *(part for line in lines for part in wrap(line, first="  ", rest="    "))])
+def _lines(title: str, lines: Sequence[str], width: int) -> str:
+    wrapped = (part for line in lines for part in wrap(line, first="  ", rest="    ", width=width))
+    return "\n".join([f"{title}:", *wrapped])
 
 
-def render_html(plan: "JobPlan", *, limit: int = SHOWN) -> str:
+def render_html(plan: "JobOptions", *, limit: int = SHOWN, notes: Sequence[str] = ()) -> str:
     """Return the plan as HTML for notebooks, with the reasons folded away."""
     from multicompute.markup import html_folded, html_list, html_paragraph, html_table
 
@@ -211,6 +221,6 @@ def render_html(plan: "JobPlan", *, limit: int = SHOWN) -> str:
         html_paragraph(heading(plan)),
         html_table("", HEADERS, list(islice(rows(plan, limit), limit)), right=RIGHT),
     ]
-    blocks.append(html_list([*_legend(rows(plan, limit)), *notes(plan)]))
+    blocks.append(html_list([*_legend(rows(plan, limit)), *job_notes(plan), *notes]))
     blocks += [html_folded(title, html_list(lines)) for title, lines in reason_blocks(plan).items()]
     return "".join(blocks)

@@ -15,6 +15,8 @@ REQUEST_ARGUMENTS = [
     *(
         "gpus",
         "type",
+        "workload",
+        "deadline",
         "order",
         "reservations",
         "reservations_only",

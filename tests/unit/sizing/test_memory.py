@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 
 from multicompute.sizing import Finetuning, Inference, Training
-from multicompute.sizing.formats import pruned_share, state_bytes
 from multicompute.sizing.memory import GIB, Layout, cache_bytes, cache_bytes_per_token, footprint
+from multicompute.workloads.formats import pruned_share, state_bytes
 from tests.unit.sizing.configs import PUBLISHED
 
 GPT3 = {"params": 175e9, "layers": 96, "hidden": 12288, "heads": 96, "vocab": 50257, "seq_len": 2048, "tokens": 1e9}

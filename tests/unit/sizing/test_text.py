@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from multicompute.sizing import Inference, JobLimits, JobPlan, Training, optimise
+from multicompute.sizing import Inference, JobLimits, JobOptions, Training, optimise
 from multicompute.sizing.text import (
     HEADERS,
     WIDTH,
@@ -27,7 +27,7 @@ MACHINES = [
 ]
 
 
-def plan(**limits: Any) -> JobPlan:
+def plan(**limits: Any) -> JobOptions:
     return optimise(JOB, MACHINES, JobLimits(**{"deadline": timedelta(days=60), **limits}))
 
 

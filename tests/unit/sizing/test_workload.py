@@ -7,7 +7,7 @@ import pytest
 
 from multicompute.errors import SpecError
 from multicompute.sizing import Finetuning, Inference, Training
-from multicompute.sizing.workload import Workload
+from multicompute.workloads.description import Workload
 from tests.unit.sizing.configs import PUBLISHED
 
 
