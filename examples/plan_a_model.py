@@ -1,6 +1,6 @@
 """From a model to its fleet, its work and its bill, on local clouds: buys nothing and needs no account.
 
-Without `local_clouds`, and the three lines that pretend something, the same code uses your own accounts.
+Without `local_clouds`, and the lines that pretend something, the same code uses your own accounts.
 """
 
 from multicompute import Cluster, errors

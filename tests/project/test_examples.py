@@ -61,7 +61,7 @@ def test_the_commands_that_the_quickstart_ends_with_get_and_terminate_a_cluster(
 
 def test_the_example_of_a_model_shows_all_steps_from_sizing_to_the_bill(tmp_path: Path) -> None:
     shown = run([sys.executable, str(EXAMPLES / "plan_a_model.py")], tmp_path)
-    steps = [part.partition(" ")[0] for part in re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]]
+    steps = [part.split()[0] for part in re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]]
     assert steps == ["SIZE", "CHOOSE", "REQUEST", "CONFIGURE", "RUN", "WATCH", "ACCOUNT"]
     # Figures have a source, and what was guessed is named; the plan explains itself, and is drawn.
     assert "assumed: guessed from the parameter count: layers, hidden" in shown
