@@ -49,7 +49,8 @@ def decide_job(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext)
     found = optimise(spec.workload, machines, _limits(spec, context))
     candidates = JobCandidates(found, context, lifetimes)
     rejected = {**counts.rejections(), **found.rejected}
-    notes = tuple(job_notes(spec, candidates, context, lifetimes, transfers))
+    providers = {machine.offer.provider for machine in machines}
+    notes = tuple(job_notes(spec, candidates, providers, context, lifetimes, transfers))
     return JobPlan(spec, candidates, rejected, notes, found=found)
 
 
