@@ -16,7 +16,7 @@ Option = tuple[tuple[str, ...], dict[str, Any]]
 """The spellings of an option, and how argparse reads it."""
 
 
-def add_request_arguments(parser: argparse.ArgumentParser, *, only: Collection[str] | None = None) -> None:
+def add_request_arguments(parser: argparse._ActionsContainer, *, only: Collection[str] | None = None) -> None:
     """Add the options for all arguments of a request, or for those in `only`."""
     for name, field in ClusterSpec.model_fields.items():
         if only is None or name in only:

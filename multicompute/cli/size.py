@@ -29,13 +29,19 @@ REQUEST: Final = (
 """The arguments of a request that say where to look, and for which price."""
 _BOUNDS: Final = ("deadline", "budget", "max_price", "max_hourly")
 """The arguments that can rule out every machine that does the job."""
+_ONCE: Final = ("task", "method")
+"""Fields that --finetune and --inference set."""
 FIELDS: Final[Mapping[str, FieldInfo]] = {
-    name: field
-    for kind in WORKLOADS.values()
-    for name, field in kind.model_fields.items()
-    if name not in ("task", "method")
+    name: field for kind in WORKLOADS.values() for name, field in kind.model_fields.items() if name not in _ONCE
 }
 """The fields of all workloads."""
+_GROUPS: Final[Mapping[tuple[str, ...], str]] = {
+    ("training", "finetuning", "inference"): "the model",
+    ("training", "finetuning"): "training and fine-tuning",
+    ("finetuning",): "fine-tuning",
+    ("inference",): "inference",
+}
+"""The workloads that have a field -> the title of its group."""
 
 
 def size_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +56,13 @@ def size_arguments(parser: argparse.ArgumentParser) -> None:
     methods = get_args(WORKLOADS["finetuning"].model_fields["method"].annotation)
     task.add_argument("--finetune", dest="method", choices=methods, help="size a fine-tuning run of this kind")
     task.add_argument("--inference", action="store_true", help="size a model that is served")
-    for name, field in FIELDS.items():
-        flags, settings = _option(name, field)
-        only = [task for task, kind in WORKLOADS.items() if name in kind.model_fields]
-        where = "" if len(only) == len(WORKLOADS) else f" ({' and '.join(only)} only)"
-        parser.add_argument(flags, dest=f"workload_{name}", **settings, help=help_of(field) + where)
-    add_request_arguments(parser, only=REQUEST)
+    groups = {tasks: parser.add_argument_group(title) for tasks, title in _GROUPS.items()}
+    for tasks, group in groups.items():
+        for name, field in FIELDS.items():
+            if tuple(task for task, kind in WORKLOADS.items() if name in kind.model_fields) == tasks:
+                flag, settings = _option(name, field)
+                group.add_argument(flag, dest=f"workload_{name}", **settings, help=_help(name))
+    add_request_arguments(parser.add_argument_group("place and price"), only=REQUEST)
     parser.add_argument("--plot", metavar="FILE", help="draw cost against time to a .png or .svg file")
     parser.add_argument(
         "--explain", action="store_true", help="print the formula, inputs, source and assumptions of every number"
@@ -68,6 +75,16 @@ def size_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"number of options to show at most, {DEFAULT_LIMIT} by default; 0 for all",
     )
     output_arguments(parser)
+
+
+def _help(name: str) -> str:
+    """Return the description of a field, of each workload where they differ."""
+    texts: dict[str, str] = {}
+    for task, kind in WORKLOADS.items():
+        if name in kind.model_fields:
+            texts.setdefault(help_of(kind.model_fields[name]), task)
+    first, *others = texts
+    return "; ".join([first, *(f"of {texts[other]}, {other}" for other in others)])
 
 
 def _option(name: str, field: FieldInfo) -> tuple[str, dict[str, Any]]:

@@ -383,11 +383,12 @@ def _option(option: Option) -> Iterator[Figure]:
         )
     if isinstance(workload, (Training, Finetuning)) and done.goodput < 1:
         yield _goodput(option, workload)
+    is_served = isinstance(workload, Inference) and workload.tokens is None
     yield Figure(
         "hours",
         done.hours,
         "hours",
-        "accelerator_hours / accelerators / goodput",
+        "as long as it is served" if is_served else "accelerator_hours / accelerators / goodput",
         {
             "accelerator_hours": done.accelerator_hours,
             "accelerators": done.accelerators,
@@ -402,7 +403,7 @@ def _option(option: Option) -> Iterator[Figure]:
         "hours x nodes x hourly price + transfer",
         {
             "nodes": option.nodes,
-            "hourly price": option.machine.offer.quote.hourly_cost,
+            "hourly price": option.hourly_usd / option.nodes,
             "transfer": option.machine.transfer_usd,
             "priced on": option.machine.offer.quote.as_of.isoformat(),
         },

@@ -211,6 +211,8 @@ def job_notes(plan: "JobOptions") -> list[str]:
         found.append("the MFU is expected from published runs of similar jobs")
     if workload.mfu is not None and plan.limits.gpus is None:
         found.append("at a given MFU the cost does not depend on the count: the smallest that is enough is shown")
+    if isinstance(workload, Inference) and workload.tokens is None:
+        found.append(f"the cost is that of serving for {hours_text(plan.limits.serve.total_seconds() / 3600)}")
     if not plan.options:
         found.append("nothing can run this job within the limits")
     elif not plan.options[0].performance.fits:

@@ -303,6 +303,5 @@ def test_every_field_of_a_workload_is_an_option_with_its_description() -> None:
     for name, field in FIELDS.items():
         action = actions[f"workload_{name}"]
         assert workload_flag(name) in action.option_strings
-        assert (action.help or "").startswith(
-            (field.description or "")[:1].lower() + (field.description or "")[1:-1].replace("%", "%%")
-        )
+        sentence = (field.description or "").removesuffix(".").replace("%", "%%")
+        assert sentence[1:] in (action.help or "")
