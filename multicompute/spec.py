@@ -500,7 +500,7 @@ def _check_workload(values: Mapping[str, Any]) -> None:
             "deadline: a model that is served without a number of tokens is never done; give tokens or hours"
         )
     if workload.tokens is not None and values["hours"] is not None:
-        raise SpecError("hours: the workload itself says how long it takes; give a deadline")
+        raise SpecError("hours: the workload itself says how long it takes", hint="give a deadline instead")
 
 
 def is_image_place(place: str, provider: str, region: str) -> bool:

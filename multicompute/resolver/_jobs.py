@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from multicompute.offer import Part, Quote
+from multicompute.offer import InstanceType, Part, Quote
 from multicompute.plan import Candidate
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
@@ -49,7 +49,8 @@ def decide_job(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext)
     found = optimise(spec.workload, machines, _limits(spec, context))
     candidates = JobCandidates(found, context, lifetimes)
     rejected = {**counts.rejections(), **found.rejected}
-    notes = tuple(job_notes(spec, candidates, context, lifetimes, transfers))
+    providers = {machine.offer.provider for machine in machines}
+    notes = tuple(job_notes(spec, candidates, providers, context, lifetimes, transfers))
     return JobPlan(spec, candidates, rejected, notes, found=found)
 
 
@@ -70,6 +71,22 @@ class _Room(NamedTuple):
 
     nodes: int | None = None
     why: str = ""
+
+
+class _Terms(NamedTuple):
+    """What is the same for all lines of a shape and purchase.
+
+    Attributes:
+        hours: For how long the cloud lets the nodes live at most.
+        fabric: How many nodes can share a fabric.
+        is_early: Whether the lines are rejected, because that is shorter than the ttl.
+        is_discounted: Whether a discount may be on the price.
+    """
+
+    hours: float
+    fabric: _Room
+    is_early: bool
+    is_discounted: bool
 
 
 class _Machines:
@@ -102,6 +119,7 @@ class _Machines:
             return
         discounts = self._context.discounts
         is_discounted = discounts is not None and discounts.concern(shape.instance)
+        fabric = self._fabric_room(shape.instance)
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
                 counts.add_rows(reasons.PURCHASES[purchase], rows)
@@ -109,17 +127,19 @@ class _Machines:
             longest = self._lifetimes.of(shape.instance, purchase)
             hours = math.inf if longest is None else longest / _HOUR
             is_early = self._lifetimes.is_strict and self._lifetimes.end_early(longest)
+            terms = _Terms(hours, fabric, is_early, is_discounted)
             for row in rows:
-                yield from self._of_row(row, rows, hours, is_early=is_early, is_discounted=is_discounted)
+                yield from self._of_row(row, rows, terms)
 
-    def _of_row(self, row: Row, rows: Rows, hours: float, *, is_early: bool, is_discounted: bool) -> Iterator[Machine]:
+    def _of_row(self, row: Row, rows: Rows, terms: _Terms) -> Iterator[Machine]:
         zones = self._zones.of(row, rows)
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        reason = self._rejection(row, transfer, is_early=is_early)
-        room = self._room(row)
-        pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if is_discounted else None
+        reason = self._rejection(row, transfer, is_early=terms.is_early)
+        owned = row.listing.machines
+        room = terms.fabric if owned is None else _smaller(terms.fabric, _Room(owned, "the inventory"))
+        pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if terms.is_discounted else None
         if pricing is None:
             limit = self._constraints.spec.max_price
             reason = reason or (reasons.OVER_MAX_PRICE if limit is not None and row.unit_price > limit else None)
@@ -133,9 +153,13 @@ class _Machines:
         if pricing is not None:
             row = pricing.row
             room = _smaller(room, pricing.room)
+        if not self._outages.concern(row.instance.provider):
+            machine = _machine(row, zones, *room, terms.hours, transfer, rate)
+            yield machine if pricing is None else pricing.of(machine)
+            return
         for nodes, named in self._by_headroom(row, zones):
             least = _smaller(room, nodes)
-            machine = _machine(row, named, *least, hours, transfer, rate)
+            machine = _machine(row, named, *least, terms.hours, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
     def _rejection(self, row: Row, transfer: float | None, *, is_early: bool) -> str | None:
@@ -145,22 +169,16 @@ class _Machines:
             return reasons.ESTIMATE
         return reasons.ENDS_EARLY if is_early else None
 
-    def _room(self, row: Row) -> _Room:
-        """Return how many nodes share a fabric, or stand in the inventory."""
-        instance = row.instance
-        fabric = (
-            self._context.fabric_limits.get(instance.provider, {}).get(instance.fabric) if instance.fabric else None
-        )
-        owned = row.listing.machines
-        return _smaller(_Room(fabric, "the fabric"), _Room(owned, "the inventory"))
+    def _fabric_room(self, instance: InstanceType) -> _Room:
+        """Return how many nodes share a fabric."""
+        limits = self._context.fabric_limits.get(instance.provider, {}) if instance.fabric else {}
+        return _Room(limits.get(instance.fabric), "the fabric")
 
     def _preemptions(self, row: Row) -> float | None:
         return published_preemptions(self._catalog, row) if row.purchase == "spot" else None
 
     def _by_headroom(self, row: Row, zones: tuple[str, ...]) -> list[tuple[_Room, tuple[str, ...]]]:
         """Return the zones by how many nodes remembered outages leave room for, and count those with none."""
-        if not self._outages.concern(row.instance.provider):
-            return [(_Room(), zones)]
         found: dict[_Room, list[str]] = {}
         for zone in zones:
             headroom = self._outages.room(row.offer(zone), MAX_NODES)
@@ -240,12 +258,9 @@ class JobCandidates(Sequence[Candidate]):
         self._options = found.options
         self._context = context
         self._lifetimes = lifetimes
-        self._places = [
-            (index, zone)
-            for index, option in enumerate(found.options)
-            if option.fits
-            for zone in option.machine.zones or (option.machine.offer.zone,)
-        ]
+        # Either all of them fit, or there is none that does.
+        machines = found.options.machines if found.options and found.options[0].fits else ()
+        self._places = [(index, zone) for index, each in enumerate(machines) for zone in each.zones]
 
     def __len__(self) -> int:
         return len(self._places)

@@ -1,6 +1,6 @@
 """The notes of a plan: what the reader needs to know in addition to the table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING
@@ -67,15 +67,26 @@ def notes(
 def job_notes(
     spec: "ClusterSpec",
     candidates: Sequence[Candidate],
+    providers: Collection[str],
     context: ResolveContext,
     lifetimes: Lifetimes,
     transfers: Transfers | None,
 ) -> list[str]:
-    """Return the notes of the plan of a workload, in addition to those about the job itself."""
+    """Return the notes of the plan of a workload, in addition to those about the job itself.
+
+    Args:
+        spec: The request.
+        candidates: All candidates in order.
+        providers: The clouds that sell what the request allows.
+        context: The unconfigured clouds and the age that prices may have.
+        lifetimes: How long the nodes may live.
+        transfers: What the data costs to transfer; None without data.
+    """
     if not candidates:
         return []
     best = candidates[0]
-    found = [f"{name} is not configured: {why}" for name, why in context.configured.items() if why]
+    unusable = sorted(context.unusable & set(providers))
+    found = [f"not configured: {', '.join(unusable)}; `multicompute doctor` says why"] if unusable else []
     if best.price_basis == "estimate":
         found.append("the price of the first option is an estimate; estimates=False excludes estimates")
     if best.is_stale:

@@ -206,8 +206,14 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     if not has:
         return _wording(spec, name, best)
     if name == "deadline":
-        return f"deadline={format_duration(timedelta(minutes=math.ceil(has * 60)))!r}"
+        return f"deadline={format_duration(_round_up_time(has))!r}"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
+
+
+def _round_up_time(hours: float) -> timedelta:
+    """Round up to a day, an hour or a minute, whichever people would write."""
+    unit = timedelta(days=1) if hours > 72 else timedelta(hours=1) if hours > 3 else timedelta(minutes=1)
+    return unit * math.ceil(timedelta(hours=hours) / unit)
 
 
 def _round_up(amount: float) -> float:

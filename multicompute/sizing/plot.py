@@ -29,13 +29,23 @@ def plot(plan: "JobOptions", path: str | Path) -> Path:
         SpecError: The ending is another one, or there is no option to draw.
         ConfigError: Matplotlib is not installed.
     """
+    target, kind = check_ending(path)
+    # Without a date in it, the same plan gives the same file.
+    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    return target
+
+
+def check_ending(path: str | Path) -> tuple[Path, str]:
+    """Return the path of a picture, and its format.
+
+    Raises:
+        SpecError: The ending is not that of a format.
+    """
     target = Path(path).expanduser()
     kind = target.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise SpecError(f"plot={str(path)!r}: must end in .png or .svg")
-    # Without a date in it, the same plan gives the same file.
-    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
-    return target
+    return target, kind
 
 
 def draw(plan: "JobOptions") -> "Figure":

@@ -13,11 +13,15 @@ from multicompute.workloads.description import Inference
 
 if TYPE_CHECKING:
     from multicompute.sizing.options import JobOptions, Option
+    from multicompute.sizing.report import Sizing
 
 HEADERS: Final = ("", "nodes", "accelerators", "place", "time", "cost", "MFU", "GiB", "purchase and risk")
 """The columns of `rows`: MFU as low, expected and high; GiB as used and in all on each accelerator."""
 RIGHT: Final = frozenset({4, 5})
 NARROWING: Final = Narrowing(prose="purchase and risk", drop=("GiB", "MFU", "accelerators"), shorten=("place", "nodes"))
+NARROWER: Final = NARROWING._replace(prose="", drop=(*NARROWING.drop, "purchase and risk"))
+"""The same where less than `_ROOM` characters are left, which is too little for a column of prose."""
+_ROOM: Final = 76
 WIDTH: Final = 120
 """Characters of a line of the table by default."""
 _PROSE: Final = 100
@@ -33,6 +37,59 @@ LEGEND: Final = {
 """The meaning of the marks in a row."""
 SHOWN: Final = 12
 _RISK_LIMIT: Final = 0.05
+
+
+def summary(sizing: "Sizing") -> list[str]:
+    """Return the figures of a workload on one accelerator, a sentence each."""
+    name, memory = sizing.accelerator.name, sizing.job.footprint
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimizer": memory.optimizer,
+        "activations": memory.activations + memory.working + memory.logits,
+        "KV cache": memory.kv_cache,
+    }
+    shown = ", ".join(f"{part} {size / GIB:,.4g}" for part, size in parts.items() if size)
+    room = usable_memory(sizing.accelerator.memory_gib) / GIB
+    least = f"at least {sizing.min_accelerators:,} x {name}" if sizing.min_accelerators else f"no number of {name}"
+    fit = "" if sizing.fits else ", which does not fit"
+    return [
+        f"memory: {memory.total / GIB:,.4g} GiB before any split: {shown}",
+        f"fit: {least}; on {sizing.count:,}, each holds {sizing.per_accelerator / GIB:.1f} of {room:.1f} usable GiB{fit}",
+        *(_served(sizing) if isinstance(sizing.workload, Inference) else _trained(sizing)),
+    ]
+
+
+def _served(sizing: "Sizing") -> list[str]:
+    replica, layout = sizing.replica, sizing.layout
+    bound = "memory bandwidth" if replica.is_bandwidth_bound else "arithmetic"
+    text = (
+        f"throughput: {sizing.tokens_per_second:,.4g} tokens/s on {sizing.count:,}, in replicas of {layout.accelerators}; a token "
+        f"takes {replica.decode_step_seconds * 1e3:.1f} ms, bound by {bound}, and a prompt {replica.prefill_seconds:.3g} s"
+    )
+    return [text]
+
+
+def _trained(sizing: "Sizing") -> list[str]:
+    mfu, needs, loading = sizing.mfu, sizing.storage, sizing.loading
+    share = f"{_share(mfu.expected)} (given)"
+    if mfu.base.basis != "given":
+        share = f"{_share(mfu.expected)} ({_share(mfu.low)} to {_share(mfu.high)})"
+    check = "holds the job up" if loading.is_bound else "does not hold the job up"
+    storage = (
+        f"storage: {needs.checkpoint_bytes / GIB:,.4g} GiB for a checkpoint, {needs.checkpoints_bytes / GIB:,.4g} for all that "
+        f"are kept, {needs.source_bytes / GIB:,.4g} for the data"
+    )
+    reading = (
+        f"loading: {sizing.count:,} read {loading.needed_bytes_per_second / 1e6:,.3g} of "
+        f"{loading.available_bytes_per_second / 1e6:,.0f} MB/s: the storage {check}"
+    )
+    time = f"time: {sizing.accelerator_hours:,.4g} hours of one {sizing.accelerator.name} at an MFU of {share}"
+    return [time, storage, reading]
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.095 else f"{share:.2g}" if share < 0.0005 else f"{share:.1%}"
 
 
 def selected(plan: "JobOptions", limit: int) -> list[int]:
@@ -61,7 +118,7 @@ def rows(plan: "JobOptions", limit: int = SHOWN) -> list[tuple[str, ...]]:
 
 def _row(option: "Option", *, is_front: bool) -> tuple[str, ...]:
     done, offer = option.performance, option.machine.offer
-    low, high = (round(100 * share) for share in option.on.mfu_range(done))
+    low, high = option.on.mfu_range(done)
     used = option.job.footprint.per_accelerator(done.layout) / GIB
     return (
         "*" if is_front else "",
@@ -70,7 +127,7 @@ def _row(option: "Option", *, is_front: bool) -> tuple[str, ...]:
         f"{offer.provider} {offer.zone or offer.region}",
         hours_text(done.hours),
         f"${option.total_usd:,.0f}" if option.total_usd >= 100 else f"${option.total_usd:,.2f}",
-        f"{done.mfu:.0%}" if low == high else f"{low}-{done.mfu:.0%}-{high}",
+        _share(done.mfu) if low == high else "-".join(map(_share, (low, done.mfu, high))).replace("%-", "-"),
         f"{used:.0f}/{option.on.shape.accelerator.memory_gib:g}" + ("" if done.fits else "!"),
         ", ".join(filter(None, (PURCHASE_WORDS[offer.purchase], risk(option)))),
     )
@@ -118,7 +175,7 @@ def why_not_fewer(plan: "JobOptions", option: "Option") -> str:
 
 
 def why_not_others(plan: "JobOptions") -> list[str]:
-    """Return, for each accelerator but the cheapest one's, what it costs more or why it is left out."""
+    """Return what each accelerator but the cheapest one's costs more, and why the others are left out."""
     best = plan.best
     lines = []
     seen = {best.accelerator} if best else set()
@@ -129,8 +186,11 @@ def why_not_others(plan: "JobOptions") -> list[str]:
         more = f"{option.total_usd / best.total_usd - 1:+.0%}" if best.total_usd else "more"
         count = option.performance.accelerators
         lines.append(f"{option.accelerator}: {more}, {count:,} of them take {hours_text(option.hours)}")
-    lines += [f"{name}: {why}" for name, why in plan.outcomes.items() if name and name not in seen]
-    return lines
+    left: dict[str, list[str]] = {}
+    for name, why in plan.outcomes.items():
+        if name and name not in seen:
+            left.setdefault(why, []).append(name)
+    return lines + [f"{', '.join(names)}: {why}" for why, names in left.items()]
 
 
 def heading(plan: "JobOptions") -> str:
@@ -151,6 +211,8 @@ def job_notes(plan: "JobOptions") -> list[str]:
         found.append("the MFU is expected from published runs of similar jobs")
     if workload.mfu is not None and plan.limits.gpus is None:
         found.append("at a given MFU the cost does not depend on the count: the smallest that is enough is shown")
+    if isinstance(workload, Inference) and workload.tokens is None:
+        found.append(f"the cost is that of serving for {hours_text(plan.limits.serve.total_seconds() / 3600)}")
     if not plan.options:
         found.append("nothing can run this job within the limits")
     elif not plan.options[0].performance.fits:
@@ -182,7 +244,8 @@ def render(
         more = len(plan.options) - len(shown)
         legend = [*_legend(shown), *([f"... and {more:,} more options"] if more > 0 else [])]
         lines = [part for line in legend for part in wrap(line, rest="  ", width=prose)]
-        blocks += [table(HEADERS, shown, right=RIGHT, width=width, narrowing=NARROWING), "\n".join(lines)]
+        narrowing = NARROWING if width is None or width >= _ROOM else NARROWER
+        blocks += [table(HEADERS, shown, right=RIGHT, width=width, narrowing=narrowing), "\n".join(lines)]
     every = [line for note in (*job_notes(plan), *notes) for line in wrap(note, first="- ", rest="  ", width=prose)]
     blocks.append("\n".join(every))
     if reasons:

@@ -89,7 +89,7 @@ class Workload(BaseModel):
     config: Annotated[
         Architecture | None,
         WithJsonSchema({"type": ["string", "object", "null"]}),
-        Field(description="The config.json of a Hugging Face model: its path, or what read_config returned."),
+        Field(description="The config.json of a Hugging Face model, as its path or its content."),
     ] = None
     precision: Annotated[
         Precision, Field(description="Precision of the multiplications; MFU refers to its dense peak.")
