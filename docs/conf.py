@@ -25,6 +25,7 @@ exclude_patterns = ["_static"]
 navigation = {
     "Start": ["quickstart", "comparison", "concepts", "configuration"],
     "How to": [
+        "how-to/size-a-model",
         "how-to/run",
         "how-to/torchrun",
         "how-to/jax",
