@@ -227,8 +227,6 @@ def _up(options: argparse.Namespace, found: "JobPlan") -> str:
     if options.file:
         return f"multicompute up --file {options.file}"
     best = found.best
-    count = f"--gpus {best.accelerators:g}" if best.accelerators else f"--nodes {best.nodes}"
-    purchase = {"spot": " --spot", "flex_start": " --flex-start"}.get(best.purchase, "")
-    return (
-        f"multicompute up {count} --type {best.instance_type} --cloud {best.provider} --region {best.region}{purchase}"
-    )
+    purchase = {"spot": ["--spot"], "flex_start": ["--flex-start"]}.get(best.purchase, [])
+    words = ["up", "--gpus", f"{best.accelerators:g}", "--type", best.instance_type, "--cloud", best.provider]
+    return " ".join(["multicompute", *words, "--region", best.region, *purchase])

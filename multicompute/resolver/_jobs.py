@@ -74,7 +74,7 @@ class _Room(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """What is the same for all lines of a shape and purchase.
+    """The values that all lines of a shape and purchase share.
 
     Attributes:
         hours: For how long the cloud lets the nodes live at most.
@@ -240,7 +240,7 @@ class _Pricing:
 
     @property
     def room(self) -> _Room:
-        """How many nodes are within `max_price`."""
+        """The number of nodes that are within `max_price`."""
         return _Room() if self.most >= MAX_NODES else _Room(self.most, "max_price, with the discount,")
 
     def of(self, machine: Machine) -> Machine:
