@@ -39,8 +39,13 @@ def parse_amount(value: object) -> object:
     return value
 
 
-Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000)]
+def _written(kind: str) -> WithJsonSchema:
+    """Return the schema of a number that may be written with a suffix or an exponent."""
+    return WithJsonSchema({"anyOf": [{"type": kind}, {"type": "string", "examples": ["70B", "2e12"]}]})
+
+
+Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False), _written("number")]
+Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000), _written("integer")]
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
