@@ -39,6 +39,7 @@ _GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("training", "finetuning", "inference"): "the model",
     ("training", "finetuning"): "training and fine-tuning",
     ("finetuning",): "fine-tuning",
+    ("finetuning", "inference"): "fine-tuning and inference",
     ("inference",): "inference",
 }
 """The workloads that have a field -> the title of its group."""

@@ -142,9 +142,14 @@ class Workload(BaseModel):
 
     @model_serializer
     def _arguments(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        # Without defaults: two jobs are the same whether a default was written or not.
+        given = {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        }
         given |= {"config": asdict(self.config)} if self.config is not None else {}
-        return {"task": self.task, **{name: value for name, value in given.items() if value is not None}}
+        return {"task": self.task, **given}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -355,8 +360,22 @@ class Finetuning(_Trained):
         ),
     ] = "full"
     rank: Annotated[Count, Field(description="Rank of the adapters, which are on every linear layer.")] = 16
+    quantization: Annotated[
+        Quantization | None, Field(description="Format of the frozen weights with method='qlora'; nf4 if omitted.")
+    ] = None
 
     _BATCH_TOKENS: ClassVar[float] = 0.5e6
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.quantization is not None and self.method != "qlora":
+            raise SpecError(f"quantization={self.quantization!r}: goes with method='qlora', whose weights are frozen")
+        return self
+
+    @property
+    def frozen_format(self) -> Quantization:
+        """The format of the frozen weights with qlora."""
+        return self.quantization or "nf4"
 
     @property
     def _gated(self) -> bool | None:
