@@ -60,7 +60,7 @@ section 3.2: 3.94 characters per token)."""
 class Workload(BaseModel):
     """The fields that all workloads share: the model and the precision. Use Training, Finetuning or Inference.
 
-    Numbers may be given as text with a suffix: "70B", "2T", "405e9".
+    Numbers may also be text with a suffix, as in files and on the command line: "70B", "2T", "405e9".
 
     Raises:
         SpecError: A value is not of its kind, or two contradict each other.
@@ -335,7 +335,7 @@ class Training(_Trained):
     """A pre-training run, dense or a mixture of experts.
 
     Example:
-        >>> job = Training(params="70B", tokens="2T", seq_len=4096)
+        >>> job = Training(params=70e9, tokens=2e12, seq_len=4096)
         >>> job.shape.layers, job.kind
         (71, 'dense')
     """
@@ -470,7 +470,7 @@ def workload_of(value: object) -> AnyWorkload:
         return value
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"workload={value!r}: must be a workload, such as Training(params='70B', tokens='2T')",
+            f"workload={value!r}: must be a workload, such as Training(params=70e9, tokens=2e12)",
             hint="import Training, Finetuning or Inference from multicompute.sizing",
         )
     kind = WORKLOADS.get(str(value.get("task", "")))

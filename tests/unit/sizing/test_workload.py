@@ -133,7 +133,7 @@ def test_structured_pruning_takes_parameters_away_and_other_pruning_does_not() -
 @pytest.mark.parametrize(
     "job",
     [
-        Training(params="70B", tokens="2T"),
+        Training(params=70e9, tokens=2e12),
         Training.model_validate({"config": PUBLISHED["DeepSeek-V3"].config, "tokens": "14.8T", "precision": "fp8"}),
         Finetuning(params=8e9, tokens=1e9, method="qlora", rank=64, preemptions_per_day=0.5),
         Inference(params=8e9, context=4096, concurrency=16, tied_embeddings=True),
@@ -147,7 +147,7 @@ def test_a_workload_survives_json(job: Training | Finetuning | Inference) -> Non
 
 
 def test_what_is_written_as_a_default_is_no_other_job() -> None:
-    plain = Training(params="70B", tokens="2T")
+    plain = Training.model_validate({"params": "70B", "tokens": "2T"})
     assert Training(params=70e9, tokens=2e12, seq_len=4096, zero=1).model_dump() == plain.model_dump()
     assert plain.model_dump() == {"task": "training", "params": 70_000_000_000, "tokens": 2_000_000_000_000}
 
