@@ -71,7 +71,13 @@ class _WorkloadSchema:
     def __get_pydantic_json_schema__(schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
         from multicompute.workloads.description import WORKLOADS
 
-        return {"anyOf": [*(kind.model_json_schema() for kind in WORKLOADS.values()), {"type": "string"}]}
+        kinds = []
+        for kind in WORKLOADS.values():
+            found = kind.model_json_schema()
+            # In Python, the class says what the task is.
+            required = ["task", *found.get("required", ())]
+            kinds.append({**found, "required": required, "description": (kind.__doc__ or "").partition("\n")[0]})
+        return {"anyOf": [*kinds, {"type": "string", "description": "A .toml or .json file with these arguments."}]}
 
 
 def _workload(value: Any, name: str) -> Any:
@@ -488,7 +494,7 @@ def _check_workload(values: Mapping[str, Any]) -> None:
     workload = values["workload"]
     if workload is None:
         if values["deadline"] is not None:
-            raise SpecError("deadline: needs a workload, such as workload=Training(params='70B', tokens='2T')")
+            raise SpecError("deadline: needs a workload, which says what must be done by then")
         return
     for name, why in _NOT_WITH_WORKLOAD.items():
         if values[name]:

@@ -39,6 +39,7 @@ _GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("training", "finetuning", "inference"): "the model",
     ("training", "finetuning"): "training and fine-tuning",
     ("finetuning",): "fine-tuning",
+    ("finetuning", "inference"): "fine-tuning and inference",
     ("inference",): "inference",
 }
 """The workloads that have a field -> the title of its group."""
@@ -227,8 +228,6 @@ def _up(options: argparse.Namespace, found: "JobPlan") -> str:
     if options.file:
         return f"multicompute up --file {options.file}"
     best = found.best
-    count = f"--gpus {best.accelerators:g}" if best.accelerators else f"--nodes {best.nodes}"
-    purchase = {"spot": " --spot", "flex_start": " --flex-start"}.get(best.purchase, "")
-    return (
-        f"multicompute up {count} --type {best.instance_type} --cloud {best.provider} --region {best.region}{purchase}"
-    )
+    purchase = {"spot": ["--spot"], "flex_start": ["--flex-start"]}.get(best.purchase, [])
+    words = ["up", "--gpus", f"{best.accelerators:g}", "--type", best.instance_type, "--cloud", best.provider]
+    return " ".join(["multicompute", *words, "--region", best.region, *purchase])

@@ -74,7 +74,7 @@ class _Room(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """What is the same for all lines of a shape and purchase.
+    """The values that all lines of a shape and purchase share.
 
     Attributes:
         hours: For how long the cloud lets the nodes live at most.
@@ -240,7 +240,7 @@ class _Pricing:
 
     @property
     def room(self) -> _Room:
-        """How many nodes are within `max_price`."""
+        """The number of nodes that are within `max_price`."""
         return _Room() if self.most >= MAX_NODES else _Room(self.most, "max_price, with the discount,")
 
     def of(self, machine: Machine) -> Machine:
@@ -252,7 +252,11 @@ class _Pricing:
 
 
 class JobCandidates(Sequence[Candidate]):
-    """The options that fit, once for each of their zones, as candidates that are made when they are looked up."""
+    """What a request tries: the cheapest number of nodes of each machine, in each of its zones.
+
+    Larger numbers are options for people who are in a hurry. Bought in place of what is sold out, they could cost a hundred times as
+    much per hour. Candidates are made when they are looked up.
+    """
 
     def __init__(self, found: JobOptions, context: ResolveContext, lifetimes: Lifetimes) -> None:
         self._options = found.options
@@ -260,7 +264,10 @@ class JobCandidates(Sequence[Candidate]):
         self._lifetimes = lifetimes
         # Either all of them fit, or there is none that does.
         machines = found.options.machines if found.options and found.options[0].fits else ()
-        self._places = [(index, zone) for index, each in enumerate(machines) for zone in each.zones]
+        first: dict[int, int] = {}
+        for index, machine in enumerate(machines):
+            first.setdefault(id(machine), index)
+        self._places = [(index, zone) for index in first.values() for zone in machines[index].zones]
 
     def __len__(self) -> int:
         return len(self._places)

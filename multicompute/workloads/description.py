@@ -39,8 +39,13 @@ def parse_amount(value: object) -> object:
     return value
 
 
-Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000)]
+def _written(kind: str) -> WithJsonSchema:
+    """Return the schema of a number that may be written with a suffix or an exponent."""
+    return WithJsonSchema({"anyOf": [{"type": kind}, {"type": "string", "examples": ["70B", "2e12"]}]})
+
+
+Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False), _written("number")]
+Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000), _written("integer")]
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -55,7 +60,7 @@ section 3.2: 3.94 characters per token)."""
 class Workload(BaseModel):
     """The fields that all workloads share: the model and the precision. Use Training, Finetuning or Inference.
 
-    Numbers may be given as text with a suffix: "70B", "2T", "405e9".
+    Numbers may also be text with a suffix, as in files and on the command line: "70B", "2T", "405e9".
 
     Raises:
         SpecError: A value is not of its kind, or two contradict each other.
@@ -137,9 +142,14 @@ class Workload(BaseModel):
 
     @model_serializer
     def _arguments(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        # Without defaults: two jobs are the same whether a default was written or not.
+        given = {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        }
         given |= {"config": asdict(self.config)} if self.config is not None else {}
-        return {"task": self.task, **{name: value for name, value in given.items() if value is not None}}
+        return {"task": self.task, **given}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -325,7 +335,7 @@ class Training(_Trained):
     """A pre-training run, dense or a mixture of experts.
 
     Example:
-        >>> job = Training(params="70B", tokens="2T", seq_len=4096)
+        >>> job = Training(params=70e9, tokens=2e12, seq_len=4096)
         >>> job.shape.layers, job.kind
         (71, 'dense')
     """
@@ -350,8 +360,22 @@ class Finetuning(_Trained):
         ),
     ] = "full"
     rank: Annotated[Count, Field(description="Rank of the adapters, which are on every linear layer.")] = 16
+    quantization: Annotated[
+        Quantization | None, Field(description="Format of the frozen weights with method='qlora'; nf4 if omitted.")
+    ] = None
 
     _BATCH_TOKENS: ClassVar[float] = 0.5e6
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.quantization is not None and self.method != "qlora":
+            raise SpecError(f"quantization={self.quantization!r}: goes with method='qlora', whose weights are frozen")
+        return self
+
+    @property
+    def frozen_format(self) -> Quantization:
+        """The format of the frozen weights with qlora."""
+        return self.quantization or "nf4"
 
     @property
     def _gated(self) -> bool | None:
@@ -446,7 +470,7 @@ def workload_of(value: object) -> AnyWorkload:
         return value
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"workload={value!r}: must be a workload, such as Training(params='70B', tokens='2T')",
+            f"workload={value!r}: must be a workload, such as Training(params=70e9, tokens=2e12)",
             hint="import Training, Finetuning or Inference from multicompute.sizing",
         )
     kind = WORKLOADS.get(str(value.get("task", "")))
