@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from multicompute.offer import Part, Quote
+from multicompute.offer import Quote
 from multicompute.plan import Candidate
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, constraints_of
 from multicompute.resolver._context import ResolveContext
-from multicompute.resolver._costs import published_preemptions
+from multicompute.resolver._costs import interruptions_per_hour, published_rate
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._notes import job_notes
@@ -27,6 +27,7 @@ from multicompute.sizing.options import MAX_NODES, JobLimits, JobOptions, Machin
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
+    from multicompute.price_feed import Interruption
     from multicompute.spec import ClusterSpec
 
 _HOUR = timedelta(hours=1)
@@ -47,7 +48,7 @@ def decide_job(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext)
             machines += reader.of(shape)
     counts.add_count(reasons.WRONG_ACCELERATOR, catalog.offer_count - read_count)
     found = optimise(spec.workload, machines, _limits(spec, context))
-    candidates = JobCandidates(found, context, lifetimes)
+    candidates = JobCandidates(found, context)
     rejected = {**counts.rejections(), **found.rejected}
     notes = tuple(job_notes(spec, candidates, context, lifetimes, transfers))
     return JobPlan(spec, candidates, rejected, notes, found=found)
@@ -70,6 +71,13 @@ class _Room(NamedTuple):
 
     nodes: int | None = None
     why: str = ""
+
+
+class _Life(NamedTuple):
+    """For how many hours nodes live at most, and whether that is shorter than the ttl."""
+
+    hours: float
+    ends_early: bool
 
 
 class _Machines:
@@ -108,16 +116,16 @@ class _Machines:
                 continue
             longest = self._lifetimes.of(shape.instance, purchase)
             hours = math.inf if longest is None else longest / _HOUR
-            is_early = self._lifetimes.is_strict and self._lifetimes.end_early(longest)
+            life = _Life(hours, self._lifetimes.end_early(longest))
             for row in rows:
-                yield from self._of_row(row, rows, hours, is_early=is_early, is_discounted=is_discounted)
+                yield from self._of_row(row, rows, life, is_discounted=is_discounted)
 
-    def _of_row(self, row: Row, rows: Rows, hours: float, *, is_early: bool, is_discounted: bool) -> Iterator[Machine]:
+    def _of_row(self, row: Row, rows: Rows, life: _Life, *, is_discounted: bool) -> Iterator[Machine]:
         zones = self._zones.of(row, rows)
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        reason = self._rejection(row, transfer, is_early=is_early)
+        reason = self._rejection(row, transfer, life)
         room = self._room(row)
         pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if is_discounted else None
         if pricing is None:
@@ -129,21 +137,21 @@ class _Machines:
             self._counts.add_zones(reason, row, zones)
             return
         assert transfer is not None
-        rate = self._preemptions(row)
+        rate = published_rate(self._catalog, row)
         if pricing is not None:
             row = pricing.row
             room = _smaller(room, pricing.room)
         for nodes, named in self._by_headroom(row, zones):
             least = _smaller(room, nodes)
-            machine = _machine(row, named, *least, hours, transfer, rate)
+            machine = _machine(row, named, least, life, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
-    def _rejection(self, row: Row, transfer: float | None, *, is_early: bool) -> str | None:
+    def _rejection(self, row: Row, transfer: float | None, life: _Life) -> str | None:
         if transfer is None:
             return reasons.NO_TRANSFER
         if row.is_estimate and not self._constraints.spec.estimates:
             return reasons.ESTIMATE
-        return reasons.ENDS_EARLY if is_early else None
+        return reasons.ENDS_EARLY if life.ends_early and self._lifetimes.is_strict else None
 
     def _room(self, row: Row) -> _Room:
         """Return how many nodes share a fabric, or stand in the inventory."""
@@ -154,11 +162,8 @@ class _Machines:
         owned = row.listing.machines
         return _smaller(_Room(fabric, "the fabric"), _Room(owned, "the inventory"))
 
-    def _preemptions(self, row: Row) -> float | None:
-        return published_preemptions(self._catalog, row) if row.purchase == "spot" else None
-
     def _by_headroom(self, row: Row, zones: tuple[str, ...]) -> list[tuple[_Room, tuple[str, ...]]]:
-        """Return the zones by how many nodes remembered outages leave room for, and count those with none."""
+        """Return the zones by how many nodes remembered outages leave room for, and count those with none as rejected."""
         if not self._outages.concern(row.instance.provider):
             return [(_Room(), zones)]
         found: dict[_Room, list[str]] = {}
@@ -166,7 +171,6 @@ class _Machines:
             headroom = self._outages.room(row.offer(zone), MAX_NODES)
             if not headroom.nodes:
                 self._counts.add(headroom.reason, row, zone, headroom.detail)
-                continue
             room = _Room(headroom.nodes, f"a remembered outage ({headroom.detail})") if headroom.reason else _Room()
             found.setdefault(room, []).append(zone)
         return [(room, tuple(named)) for room, named in found.items()]
@@ -180,17 +184,19 @@ def _smaller(one: _Room, other: _Room) -> _Room:
 
 @functools.lru_cache(maxsize=32768)
 def _machine(
-    row: Row, zones: tuple[str, ...], most: int | None, why: str, hours: float, transfer: float, rate: float | None
+    row: Row, zones: tuple[str, ...], room: _Room, life: _Life, transfer: float, rate: "Interruption | None"
 ) -> Machine:
     """Return a machine; most plans ask for the same ones again."""
     return Machine(
         offer=row.offer(zones[0]),
         zones=zones,
-        max_nodes=most,
-        limited_by=why,
-        max_hours=hours,
+        max_nodes=room.nodes,
+        limited_by=room.why,
+        max_hours=life.hours,
+        ends_early=life.ends_early,
         transfer_usd=transfer,
-        preemptions_per_day=rate,
+        preemptions_per_day=None if rate is None else 24 * interruptions_per_hour(rate),
+        interruption=rate,
     )
 
 
@@ -236,10 +242,9 @@ class _Pricing:
 class JobCandidates(Sequence[Candidate]):
     """The options that fit, once for each of their zones, as candidates that are made when they are looked up."""
 
-    def __init__(self, found: JobOptions, context: ResolveContext, lifetimes: Lifetimes) -> None:
+    def __init__(self, found: JobOptions, context: ResolveContext) -> None:
         self._options = found.options
         self._context = context
-        self._lifetimes = lifetimes
         self._places = [
             (index, zone)
             for index, option in enumerate(found.options)
@@ -261,15 +266,8 @@ class JobCandidates(Sequence[Candidate]):
         return self._of(self._options[at], zone)
 
     def _of(self, option: Option, zone: str) -> Candidate:
-        context, machine = self._context, option.machine
-        part = Part(replace(machine.offer_for(option.nodes), zone=zone), option.nodes)
-        longest = self._lifetimes.of_part(part)
-        return Candidate(
-            (part,),
-            is_stale=context.is_stale(part.offer),
-            is_configured=part.offer.provider not in context.unusable,
-            max_lifetime=longest,
-            ends_early=self._lifetimes.end_early(longest),
-            hours=option.hours,
-            transfer_cost=machine.transfer_usd,
-        )
+        found = option.candidate
+        part = found.parts[0]
+        part = replace(part, offer=replace(part.offer, zone=zone))
+        is_configured = found.provider not in self._context.unusable
+        return replace(found, parts=(part,), is_stale=self._context.is_stale(part.offer), is_configured=is_configured)
