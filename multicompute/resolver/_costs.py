@@ -27,11 +27,12 @@ def interruptions_per_hour(rate: "Interruption | None") -> float:
     return UNKNOWN_RATE if rate is None else (rate.low + rate.high) / 2 / _PERIODS[rate.period]
 
 
-def published_preemptions(catalog: "Catalog", row: Row) -> float | None:
-    """Return how often a spot node of a line is interrupted in a day, None if its vendor does not publish it."""
-    key = (*row.region_key, row.instance.name)
-    rate = catalog.interruptions(row.instance.accelerator).get((key[0], key[2], key[1]))
-    return None if rate is None else 24 * interruptions_per_hour(rate)
+def published_rate(catalog: "Catalog", row: Row) -> "Interruption | None":
+    """Return how often spot nodes of a line are interrupted; None if its vendor does not publish it, or if they are not spot."""
+    if row.purchase != "spot":
+        return None
+    provider, region = row.region_key
+    return catalog.interruptions(row.instance.accelerator).get((provider, row.instance.name, region))
 
 
 class Costs:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from multicompute.offer import InstanceType, Part, Quote
+from multicompute.offer import InstanceType, Quote
 from multicompute.plan import Candidate
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, constraints_of
 from multicompute.resolver._context import ResolveContext
-from multicompute.resolver._costs import published_preemptions
+from multicompute.resolver._costs import interruptions_per_hour, published_rate
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._notes import job_notes
@@ -27,6 +27,7 @@ from multicompute.sizing.options import MAX_NODES, JobLimits, JobOptions, Machin
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
+    from multicompute.price_feed import Interruption
     from multicompute.spec import ClusterSpec
 
 _HOUR = timedelta(hours=1)
@@ -47,7 +48,7 @@ def decide_job(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext)
             machines += reader.of(shape)
     counts.add_count(reasons.WRONG_ACCELERATOR, catalog.offer_count - read_count)
     found = optimise(spec.workload, machines, _limits(spec, context))
-    candidates = JobCandidates(found, context, lifetimes)
+    candidates = JobCandidates(found, context)
     rejected = {**counts.rejections(), **found.rejected}
     providers = {machine.offer.provider for machine in machines}
     notes = tuple(job_notes(spec, candidates, providers, context, lifetimes, transfers))
@@ -78,14 +79,14 @@ class _Terms(NamedTuple):
 
     Attributes:
         hours: For how long the cloud lets the nodes live at most.
+        ends_early: Whether that is shorter than the ttl.
         fabric: How many nodes can share a fabric.
-        is_early: Whether the lines are rejected, because that is shorter than the ttl.
         is_discounted: Whether a discount may be on the price.
     """
 
     hours: float
+    ends_early: bool
     fabric: _Room
-    is_early: bool
     is_discounted: bool
 
 
@@ -126,8 +127,7 @@ class _Machines:
                 continue
             longest = self._lifetimes.of(shape.instance, purchase)
             hours = math.inf if longest is None else longest / _HOUR
-            is_early = self._lifetimes.is_strict and self._lifetimes.end_early(longest)
-            terms = _Terms(hours, fabric, is_early, is_discounted)
+            terms = _Terms(hours, self._lifetimes.end_early(longest), fabric, is_discounted)
             for row in rows:
                 yield from self._of_row(row, rows, terms)
 
@@ -136,7 +136,7 @@ class _Machines:
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        reason = self._rejection(row, transfer, is_early=terms.is_early)
+        reason = self._rejection(row, transfer, terms)
         owned = row.listing.machines
         room = terms.fabric if owned is None else _smaller(terms.fabric, _Room(owned, "the inventory"))
         pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if terms.is_discounted else None
@@ -149,42 +149,38 @@ class _Machines:
             self._counts.add_zones(reason, row, zones)
             return
         assert transfer is not None
-        rate = self._preemptions(row)
+        rate = published_rate(self._catalog, row)
         if pricing is not None:
             row = pricing.row
             room = _smaller(room, pricing.room)
         if not self._outages.concern(row.instance.provider):
-            machine = _machine(row, zones, *room, terms.hours, transfer, rate)
+            machine = _machine(row, zones, room, terms.hours, terms.ends_early, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
             return
         for nodes, named in self._by_headroom(row, zones):
             least = _smaller(room, nodes)
-            machine = _machine(row, named, *least, terms.hours, transfer, rate)
+            machine = _machine(row, named, least, terms.hours, terms.ends_early, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
-    def _rejection(self, row: Row, transfer: float | None, *, is_early: bool) -> str | None:
+    def _rejection(self, row: Row, transfer: float | None, terms: _Terms) -> str | None:
         if transfer is None:
             return reasons.NO_TRANSFER
         if row.is_estimate and not self._constraints.spec.estimates:
             return reasons.ESTIMATE
-        return reasons.ENDS_EARLY if is_early else None
+        return reasons.ENDS_EARLY if terms.ends_early and self._lifetimes.is_strict else None
 
     def _fabric_room(self, instance: InstanceType) -> _Room:
         """Return how many nodes share a fabric."""
         limits = self._context.fabric_limits.get(instance.provider, {}) if instance.fabric else {}
         return _Room(limits.get(instance.fabric), "the fabric")
 
-    def _preemptions(self, row: Row) -> float | None:
-        return published_preemptions(self._catalog, row) if row.purchase == "spot" else None
-
     def _by_headroom(self, row: Row, zones: tuple[str, ...]) -> list[tuple[_Room, tuple[str, ...]]]:
-        """Return the zones by how many nodes remembered outages leave room for, and count those with none."""
+        """Return the zones by how many nodes remembered outages leave room for, and count those with none as rejected."""
         found: dict[_Room, list[str]] = {}
         for zone in zones:
             headroom = self._outages.room(row.offer(zone), MAX_NODES)
             if not headroom.nodes:
                 self._counts.add(headroom.reason, row, zone, headroom.detail)
-                continue
             room = _Room(headroom.nodes, f"a remembered outage ({headroom.detail})") if headroom.reason else _Room()
             found.setdefault(room, []).append(zone)
         return [(room, tuple(named)) for room, named in found.items()]
@@ -198,17 +194,25 @@ def _smaller(one: _Room, other: _Room) -> _Room:
 
 @functools.lru_cache(maxsize=32768)
 def _machine(
-    row: Row, zones: tuple[str, ...], most: int | None, why: str, hours: float, transfer: float, rate: float | None
+    row: Row,
+    zones: tuple[str, ...],
+    room: _Room,
+    hours: float,
+    ends_early: bool,  # noqa: FBT001 - cached by position
+    transfer: float,
+    rate: "Interruption | None",
 ) -> Machine:
     """Return a machine; most plans ask for the same ones again."""
     return Machine(
         offer=row.offer(zones[0]),
         zones=zones,
-        max_nodes=most,
-        limited_by=why,
+        max_nodes=room.nodes,
+        limited_by=room.why,
         max_hours=hours,
+        ends_early=ends_early,
         transfer_usd=transfer,
-        preemptions_per_day=rate,
+        preemptions_per_day=None if rate is None else 24 * interruptions_per_hour(rate),
+        interruption=rate,
     )
 
 
@@ -258,10 +262,9 @@ class JobCandidates(Sequence[Candidate]):
     much per hour. Candidates are made when they are looked up.
     """
 
-    def __init__(self, found: JobOptions, context: ResolveContext, lifetimes: Lifetimes) -> None:
+    def __init__(self, found: JobOptions, context: ResolveContext) -> None:
         self._options = found.options
         self._context = context
-        self._lifetimes = lifetimes
         # Either all of them fit, or there is none that does.
         machines = found.options.machines if found.options and found.options[0].fits else ()
         first: dict[int, int] = {}
@@ -283,15 +286,8 @@ class JobCandidates(Sequence[Candidate]):
         return self._of(self._options[at], zone)
 
     def _of(self, option: Option, zone: str) -> Candidate:
-        context, machine = self._context, option.machine
-        part = Part(replace(machine.offer_for(option.nodes), zone=zone), option.nodes)
-        longest = self._lifetimes.of_part(part)
-        return Candidate(
-            (part,),
-            is_stale=context.is_stale(part.offer),
-            is_configured=part.offer.provider not in context.unusable,
-            max_lifetime=longest,
-            ends_early=self._lifetimes.end_early(longest),
-            hours=option.hours,
-            transfer_cost=machine.transfer_usd,
-        )
+        found = option.candidate
+        part = found.parts[0]
+        part = replace(part, offer=replace(part.offer, zone=zone))
+        is_configured = found.provider not in self._context.unusable
+        return replace(found, parts=(part,), is_stale=self._context.is_stale(part.offer), is_configured=is_configured)

@@ -10,7 +10,7 @@ Rules:
 - The front of cost against time is over all machines and counts. At a given MFU more nodes are faster at the same cost
   without end, so that only the cheapest count of each machine is compared.
 - Between nodes, the fabric rule of a plan holds: linked accelerators need a fabric if any machine of their group has one,
-  or if one node has as many accelerators.
+  or if one node has as many accelerators. Machines that none may be bought of now count, those over `max_hourly` do not.
 """
 
 import math
@@ -37,7 +37,7 @@ FRACTION: Final = "a fraction of an accelerator"
 NO_FIT: Final = "the model does not fit"
 TOO_SLOW: Final = "not done by the deadline"
 ENDS_EARLY: Final = "terminated by its cloud before the job is done"
-TOO_FEW: Final = "not as many nodes may be bought"
+TOO_FEW: Final = "more nodes than may be bought"
 OVER_BUDGET: Final = "more than the budget"
 INTERRUPTED: Final = "interrupted too often to make progress"
 NO_FABRIC: Final = "no fabric between nodes"
@@ -188,10 +188,20 @@ class _Search:
         self._largest: dict[str, int] = {}
         for each in self._classes:
             shape = each.on.shape
-            if shape.accelerator.linked:
+            if shape.accelerator.linked and self._is_affordable(each):
                 self._largest[each.group] = max(self._largest.get(each.group, 0), shape.per_node)
                 if shape.fabric:
                     self._fabric.add(each.group)
+
+    def _is_affordable(self, each: _Class) -> bool:
+        """Return whether the smallest gang of a class costs no more in an hour than is allowed."""
+        limit = self._limits.max_hourly
+        return limit is None or each.machines[0][2].hourly_usd(self._first(each)) <= limit + _TIE
+
+    def _first(self, each: _Class) -> int:
+        """Return the fewest nodes that have as many accelerators as asked for."""
+        gpus = self._limits.gpus
+        return 1 if gpus is None else -(-gpus // each.on.shape.per_node)
 
     def _sort(self, machines: Iterable[Machine]) -> list[_Class]:
         shapes: dict[tuple[object, ...], OnShape | str] = {}
@@ -207,7 +217,7 @@ class _Search:
                 key = (instance.accelerator, instance.accelerators, bool(instance.fabric), instance.hosts)
                 on = instances[id(instance)] = shapes[key] = shapes.get(key) or self._on(instance)
             if isinstance(on, str):
-                self._rejected.setdefault(on, []).append(machine)
+                self._reject(on, machine)
                 continue
             rate = 0.0
             if offer.purchase == "spot":
@@ -245,15 +255,17 @@ class _Search:
         for each in self._classes:
             found: dict[int, Performance | str] = {}
             for _, most, machine in each.machines:
+                if machine.max_nodes == 0:
+                    continue
                 best = found.get(most)
                 if best is None:
                     best = found[most] = self._best(each, most, must_fit=must_fit)
                 if isinstance(best, str):
-                    self._reject(best, machine, most)
+                    self._reject(self._named(best, each, most, machine), machine)
                     continue
                 item = _scored(machine, best, each)
                 if self._is_over_budget(item):
-                    self._reject(OVER_BUDGET, machine, most)
+                    self._reject(OVER_BUDGET, machine)
                 else:
                     items.append(item)
         return items
@@ -306,16 +318,15 @@ class _Search:
     def _allowance(self, most: int, price: float, machine: Machine) -> int:
         """Return how many nodes of a machine may be bought, of `most` that are considered."""
         limit = self._limits.max_hourly
-        if limit is not None and price:
+        if limit is not None and machine.quote_for is not None:
+            most = bisect_right(range(1, most + 1), limit + _TIE, key=machine.hourly_usd)
+        elif limit is not None and price:
             most = min(most, int(limit / price + _TIE))
-            while machine.quote_for is not None and most and machine.hourly_usd(most) > limit + _TIE:
-                most -= 1
         return most if machine.max_nodes is None else min(most, machine.max_nodes)
 
     def _best(self, each: _Class, most: int, *, must_fit: bool) -> Performance | str:
         """Return the cheapest of up to `most` nodes, the fewest of equal ones; or why there is none."""
-        on, gpus = each.on, self._limits.gpus
-        first = 1 if gpus is None else -(-gpus // on.shape.per_node)
+        on, first = each.on, self._first(each)
         if most < first:
             return TOO_FEW
         if must_fit:
@@ -378,9 +389,16 @@ class _Search:
     def _is_over_budget(self, item: Scored) -> bool:
         return self._limits.budget is not None and item[0] > self._limits.budget
 
-    def _reject(self, reason: str, machine: Machine, most: int) -> None:
-        if machine.max_nodes == most and reason in (TOO_SLOW, ENDS_EARLY, TOO_FEW, NO_FIT):
-            reason = f"{reason} with the nodes that {machine.limited_by} allows"
+    def _named(self, reason: str, each: _Class, most: int, machine: Machine) -> str:
+        """Return a reason with what limits the number of nodes, if that is why the job can't be done."""
+        if most == each.most or reason not in (TOO_SLOW, ENDS_EARLY, TOO_FEW, NO_FIT):
+            return reason
+        limit = machine.limited_by if machine.max_nodes == most else "max_hourly"
+        return (
+            f"more nodes than {limit} allows" if reason == TOO_FEW else f"{reason} with the nodes that {limit} allows"
+        )
+
+    def _reject(self, reason: str, machine: Machine) -> None:
         self._rejected.setdefault(reason, []).append(machine)
 
     def rejections(self) -> dict[str, Rejection]:

@@ -15,6 +15,8 @@ from multicompute.sizing.performance import Job, OnShape, Performance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from multicompute.price_feed import Interruption
+
 LONGEST: Final = timedelta(days=365)
 """A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
 MAX_ACCELERATORS: Final = 16_384
@@ -30,12 +32,15 @@ class Machine:
     Attributes:
         offer: What is bought, in the first of its zones.
         zones: All zones that sell it alike; () for that of the offer alone.
-        max_nodes: So many at most, by quota, capacity or inventory; None if nothing is known.
+        max_nodes: So many at most, by quota, capacity or inventory; None if nothing is known. With 0, it only counts for the
+            fabric rule: nodes of others are not to be joined without a fabric because this one is out of capacity.
         limited_by: What sets `max_nodes`, for messages.
         max_hours: For how many hours its cloud lets nodes live at most.
         group: The accelerators for which the fabric rule is decided together; the family of the accelerator by default.
         transfer_usd: What it costs once to bring the data there.
+        ends_early: Whether that is shorter than the ttl of the request.
         preemptions_per_day: How often the cloud takes one of these spot nodes back; None if that is not known.
+        interruption: The same as its vendor publishes it.
         quote_for: Returns the price per node-hour of a number of nodes, where a discount covers only some of them; `offer` then has
             the lowest. None where the price does not depend on it.
     """
@@ -47,7 +52,9 @@ class Machine:
     max_hours: float = math.inf
     group: str = ""
     transfer_usd: float = 0.0
+    ends_early: bool = False
     preemptions_per_day: float | None = None
+    interruption: "Interruption | None" = None
     quote_for: Callable[[int], Quote] | None = None
 
     @classmethod
@@ -166,8 +173,15 @@ class Option:
     @property
     def candidate(self) -> Candidate:
         """The gang as a candidate of a plan, in the first zone of the machine."""
-        parts = (Part(self.machine.offer_for(self.nodes), self.nodes),)
-        return Candidate(parts, hours=self.hours, transfer_cost=self.machine.transfer_usd)
+        machine = self.machine
+        return Candidate(
+            (Part(machine.offer_for(self.nodes), self.nodes),),
+            max_lifetime=None if math.isinf(machine.max_hours) else timedelta(hours=machine.max_hours),
+            ends_early=machine.ends_early,
+            hours=self.hours,
+            transfer_cost=machine.transfer_usd,
+            interruption=machine.interruption,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the option in JSON terms: the fields of a candidate, and those of the job."""

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from multicompute.sizing.options import JobOptions
 
 FORMATS: Final = ("png", "svg")
-_KINDS: Final = 8
-"""Accelerators with a colour of their own; the others are grey."""
+_KINDS: Final = 7
+"""Accelerators with a colour of their own; the others are grey, as the eighth colour is."""
+_NAMED: Final = 5
+"""So many points of the front are named at most."""
 
 
 def plot(plan: "JobOptions", path: str | Path) -> Path:
@@ -26,12 +28,16 @@ def plot(plan: "JobOptions", path: str | Path) -> Path:
         The path that was written.
 
     Raises:
-        SpecError: The ending is another one, or there is no option to draw.
+        SpecError: The ending is another one, the file can't be written, or there is no option to draw.
         ConfigError: Matplotlib is not installed.
     """
     target, kind = check_ending(path)
     # Without a date in it, the same plan gives the same file.
-    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    picture = draw(plan)
+    try:
+        picture.savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    except OSError as error:
+        raise SpecError(f"plot={str(path)!r}: can't be written: {error.strerror or error}") from error
     return target
 
 
@@ -78,12 +84,22 @@ def _draw(axes: Any, plan: "JobOptions") -> None:
     )
     if plan.limits.deadline is not None:
         axes.axvline(plan.limits.max_hours, color="red", linestyle="--", linewidth=1, label="deadline")
+    for option in front[:: -(-len(front) // _NAMED)] if front else ():
+        name = f"{option.nodes:,} x {option.machine.offer.instance.name}"
+        axes.annotate(
+            name,
+            (option.hours, option.total_usd),
+            xytext=(-4, -10),
+            textcoords="offset points",
+            fontsize="x-small",
+            ha="right",
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda usd, _: f"${usd:,.0f}")
     axes.set_xlabel("hours")
-    axes.set_ylabel("USD for the complete job")
-    workload = plan.job.workload
-    axes.set_title(f"{workload.task}, {workload.total_params / 1e9:,.4g}B parameters")
+    axes.set_ylabel("cost of the complete job")
+    axes.set_title(str(plan.job.workload))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
 

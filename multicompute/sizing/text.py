@@ -148,6 +148,9 @@ def risk(option: "Option") -> str:
         found += [f"{1 - done.goodput:.0%} lost"] if done.goodput < 1 else []
     if done.nodes > 1 and not option.on.shape.fabric and option.on.shape.accelerator.kind != "tpu":
         found.append("no fabric")
+    each = -(-done.layout.tensor * done.layout.pipeline // option.on.shape.per_node)
+    if isinstance(option.job.workload, Inference) and each > 1:
+        found.append(f"a replica spans {each} nodes")
     if offer.quote.basis == "estimate":
         found.append("estimate")
     return ", ".join(found)

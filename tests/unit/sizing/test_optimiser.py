@@ -324,7 +324,11 @@ def test_a_limit_on_nodes_is_named_where_it_is_what_leaves_a_machine_out() -> No
         (machine("h100", 1, price=1.0), JobLimits(gpus=8, interconnect="rdma"), "no fabric between nodes"),
         (machine("t4", 1, price=1.0), JobLimits(gpus=1), "the model does not fit"),
         (machine("h100", 8, price=90.0, fabric="fast"), JobLimits(budget=10.0), "more than the budget"),
-        (machine("h100", 8, price=90.0, fabric="fast"), JobLimits(max_hourly=50.0), "not as many nodes may be bought"),
+        (
+            machine("h100", 8, price=90.0, fabric="fast"),
+            JobLimits(max_hourly=50.0),
+            "more nodes than max_hourly allows",
+        ),
         (
             machine("h100", 8, price=9.0, fabric="fast", purchase="spot", hosts=5000),
             JobLimits(),

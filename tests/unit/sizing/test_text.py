@@ -11,6 +11,7 @@ from multicompute.sizing.text import (
     reason_blocks,
     render,
     render_html,
+    risk,
     rows,
     why_not_fewer,
     why_not_others,
@@ -111,3 +112,10 @@ def test_times_are_minutes_hours_or_days() -> None:
         "2.0 d",
         "41.7 d",
     ]
+
+
+def test_a_replica_that_spans_nodes_is_a_risk() -> None:
+    machines = [machine("h100", 1, price=7.0, fabric="fast"), machine("h100", 8, price=60.0)]
+    spanning, inside = optimise(Inference(params=70e9), machines).options
+    assert risk(spanning) == "a replica spans 2 nodes"
+    assert risk(inside) == ""
