@@ -18,7 +18,7 @@ def training(mfu: float | None = None) -> Training:
 
 def arguments(job: Training, option: Option) -> list[str]:
     """Return the arguments of a training script, as Megatron-LM spells them, for the parallelism of an option."""
-    layout = option.performance.layout
+    layout = option.layout
     step = job.micro_batch * layout.data
     return [
         *("--tensor-model-parallel-size", str(layout.tensor)),
@@ -50,7 +50,7 @@ with local_clouds() as clouds:
     # Pretend that the first zone has no capacity: the request continues with the next candidate.
     clouds[first.provider].set_capacity(first.instance_type, first.zone, 0)
 
-    print("\n3. REQUEST all nodes or none, until the deadline\n")
+    print("\n3. REQUEST all nodes or none, until a little after the deadline\n")
     with Cluster.request(
         workload=job, deadline=DEADLINE, type=TYPES, regions=["us"], name="llm-70b", tags={"team": "nlp"}
     ) as cluster:
@@ -60,7 +60,7 @@ with local_clouds() as clouds:
         print(f"\n4. CONFIGURE the script for what was bought, {cluster.gpus:g} accelerators\n")
         bought, gpus = cluster.head.instance_type, int(cluster.gpus)
         option = Cluster.plan(workload=job, type=bought, gpus=gpus, regions=["us"]).options[0]
-        parallel = option.performance.layout.to_dict()
+        parallel = option.layout.to_dict()
         print(f"  {', '.join(f'{name} {degree}' for name, degree in parallel.items())}")
         print(f"  {' '.join(arguments(job, option))}")
 
