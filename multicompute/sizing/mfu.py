@@ -56,7 +56,7 @@ SHORT_SEQUENCE: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class PublishedMfu:
-    """A line of the table of published utilizations."""
+    """A line of the table of published utilizations; 0 accelerators or a sequence length of 0 means not published."""
 
     model: str
     kind: Literal["dense", "moe"]
@@ -124,7 +124,7 @@ def published() -> tuple[PublishedMfu, ...]:
                 accelerator=row["accelerator"],
                 precision=row["precision"],
                 accelerators=int(row["accelerators"] or 0),
-                seq_len=int(row["seq_len"]),
+                seq_len=int(row["seq_len"] or 0),
                 mfu=float(row["mfu"]),
                 basis=row["basis"],
                 source=row["source"],
@@ -164,7 +164,7 @@ def base_mfu(family: str, precision: Precision, kind: Literal["dense", "moe"], s
         and run.kind == kind
         and ("bf16" if run.precision == "fp16" else run.precision) == sixteen
     ]
-    similar = [run for run in runs if 1 / SIMILAR_LENGTH <= run.seq_len / seq_len <= SIMILAR_LENGTH]
+    similar = [run for run in runs if not run.seq_len or 1 / SIMILAR_LENGTH <= run.seq_len / seq_len <= SIMILAR_LENGTH]
     runs = similar or runs
     spread = SPREAD if len(runs) >= ENOUGH_RUNS else 2 * SPREAD
     low = min([expected * (1 - spread), *(run.mfu * (1 - MARGIN) for run in runs)])
