@@ -103,7 +103,9 @@ class LayoutFinder:
         parts = (footprint.weights, footprint.gradients, footprint.optimizer)
         # ZeRO shares the optimizer first, then gradients, then weights.
         self._states = [(sum(parts[: 3 - stage]), sum(parts[3 - stage :])) for stage in range(zero + 1)]
-        self._terms: tuple[dict[tuple[int, int], tuple[float, float, float, float]], ...] = tuple({} for _ in range(zero + 1))
+        self._terms: tuple[dict[tuple[int, int], tuple[float, float, float, float]], ...] = tuple(
+            {} for _ in range(zero + 1)
+        )
 
     def find(self, accelerators: int, per_node: int, room: float) -> Layout | None:
         """Return the layout to take, or None if none fits.

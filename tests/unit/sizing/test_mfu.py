@@ -148,3 +148,16 @@ def test_more_data_parallel_ranks_than_micro_batches_have_no_work() -> None:
     assert batch_ranks(JOB) == 4e6 / 4096
     found = expected_mfu(JOB, H100, Layout(data=2048), nodes=256, per_node=8, fabric=True)
     assert dict(found.factors)["more data-parallel ranks than micro-batches"] == pytest.approx(4e6 / 4096 / 2048)
+
+
+def test_a_long_sequence_gives_work_to_as_many_ranks_as_can_share_it() -> None:
+    job = JOB.model_copy(update={"seq_len": 131072})
+    assert batch_ranks(job) == pytest.approx(4e6 / 131072 * 32)
+
+
+def test_the_upper_end_of_the_range_does_not_depend_on_a_batch_that_is_assumed() -> None:
+    layout = Layout(data=128, tensor=8, pipeline=16, zero=1)
+    given = JOB.model_copy(update={"batch_tokens": 4e6})
+    assumed, exact = (expected_mfu(job, H100, layout, nodes=2048, per_node=8, fabric=True) for job in (JOB, given))
+    assert (assumed.low, assumed.expected) == (exact.low, exact.expected)
+    assert assumed.high > exact.high
