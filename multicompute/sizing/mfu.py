@@ -51,7 +51,7 @@ TENSOR_ACROSS_NODES: Final = 0.5
 INTERLEAVED: Final = 2
 """Model chunks of a pipeline stage, which divide its bubble (Narayanan et al. 2021, section 2.2)."""
 LARGER_BATCH: Final = 4.0
-"""Where `batch_tokens` is not given, the upper end of the range is for optimizer steps of so many times the default tokens:
+"""The upper end of the range assumes optimizer steps of so many times the default tokens where `batch_tokens` is not given:
 Llama 3.1 405B was trained with up to 16 million (arXiv 2407.21783, section 3.4.1)."""
 
 
