@@ -179,6 +179,34 @@ def _file(path: Path, name: str) -> str:
         ) from error
 
 
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the arguments in a TOML or JSON file.
+
+    Raises:
+        SpecError: The file can't be read, or is no table of arguments.
+    """
+    if path.suffix not in (".toml", ".json"):
+        raise SpecError(f"{path}: must be a .toml or .json file")
+    try:
+        table = _parsed(path.expanduser().read_text(encoding="utf-8"), path.suffix)
+    except (OSError, UnicodeError) as error:
+        raise SpecError(f"{path}: can't be read: {error}") from error
+    except ValueError as error:
+        raise SpecError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error
+    if not isinstance(table, dict):
+        raise SpecError(f'{path}: must be an object whose keys are arguments, such as {{"gpus": 8}}')
+    return table
+
+
+def _parsed(text: str, suffix: str) -> Any:
+    if suffix == ".json":
+        return json.loads(text)
+    # Imported here: few programs read a file.
+    import tomllib
+
+    return tomllib.loads(text)
+
+
 def text_list(value: object) -> tuple[str, ...]:
     """Return the texts of a list of the configuration; a variable of the environment has it in JSON or with commas.
 

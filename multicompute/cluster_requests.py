@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
+    from multicompute.workloads import AnyWorkload
 
 
 class RequestArguments(TypedDict, total=False):
     """The arguments of a request other than the first two, for functions that pass them on."""
 
+    workload: "AnyWorkload | Mapping[str, Any] | str | Path | None"
+    deadline: str | timedelta | None
     order: Literal["price", "given"]
     reservations: str | Sequence[str]
     reservations_only: bool
@@ -100,6 +103,8 @@ class ClusterRequests:
         gpus: int | None = None,
         type: str | Sequence[str] = (),
         *,
+        workload: "AnyWorkload | Mapping[str, Any] | str | Path | None" = None,
+        deadline: str | timedelta | None = None,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
         reservations_only: bool = False,
@@ -148,6 +153,10 @@ class ClusterRequests:
             gpus: Total number of accelerators: GPUs, TPU chips, Trainium chips and so on.
             type: Accelerator ("h100"), TPU slice ("v5p-128") or exact instance type ("p5.48xlarge"); a list means any
                 of them.
+            workload: What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or
+                .json file with its arguments; the plan then finds how many of which accelerator do it at the lowest
+                cost.
+            deadline: Time in which the workload must be done, such as "30d"; a year if omitted.
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
@@ -173,8 +182,8 @@ class ClusterRequests:
             max_price: Maximum price in USD per accelerator-hour.
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
-            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
-                configured `default_ttl` if omitted.
+            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
+                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -221,6 +230,8 @@ class ClusterRequests:
         gpus: int | None = None,
         type: str | Sequence[str] = (),
         *,
+        workload: "AnyWorkload | Mapping[str, Any] | str | Path | None" = None,
+        deadline: str | timedelta | None = None,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
         reservations_only: bool = False,
@@ -269,6 +280,10 @@ class ClusterRequests:
             gpus: Total number of accelerators: GPUs, TPU chips, Trainium chips and so on.
             type: Accelerator ("h100"), TPU slice ("v5p-128") or exact instance type ("p5.48xlarge"); a list means any
                 of them.
+            workload: What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or
+                .json file with its arguments; the plan then finds how many of which accelerator do it at the lowest
+                cost.
+            deadline: Time in which the workload must be done, such as "30d"; a year if omitted.
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
@@ -294,8 +309,8 @@ class ClusterRequests:
             max_price: Maximum price in USD per accelerator-hour.
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
-            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
-                configured `default_ttl` if omitted.
+            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
+                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -342,6 +357,8 @@ class ClusterRequests:
         gpus: int | None = None,
         type: str | Sequence[str] = (),
         *,
+        workload: "AnyWorkload | Mapping[str, Any] | str | Path | None" = None,
+        deadline: str | timedelta | None = None,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
         reservations_only: bool = False,
@@ -387,6 +404,10 @@ class ClusterRequests:
             gpus: Total number of accelerators: GPUs, TPU chips, Trainium chips and so on.
             type: Accelerator ("h100"), TPU slice ("v5p-128") or exact instance type ("p5.48xlarge"); a list means any
                 of them.
+            workload: What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or
+                .json file with its arguments; the plan then finds how many of which accelerator do it at the lowest
+                cost.
+            deadline: Time in which the workload must be done, such as "30d"; a year if omitted.
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
@@ -412,8 +433,8 @@ class ClusterRequests:
             max_price: Maximum price in USD per accelerator-hour.
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
-            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
-                configured `default_ttl` if omitted.
+            ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
+                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -453,6 +474,8 @@ def plan(
     gpus: int | None = None,
     type: str | Sequence[str] = (),
     *,
+    workload: "AnyWorkload | Mapping[str, Any] | str | Path | None" = None,
+    deadline: str | timedelta | None = None,
     order: Literal["price", "given"] = "price",
     reservations: str | Sequence[str] = (),
     reservations_only: bool = False,
@@ -494,12 +517,16 @@ def plan(
 ) -> "Plan":
     """Return the candidates for a request, cheapest first, and why every other offer was left out.
 
-    Calls no cloud. `Cluster.request` with the same arguments tries these candidates in this order.
+    Calls no cloud. `Cluster.request` with the same arguments tries these candidates in this order. With a workload, the plan
+    also has `options`, `pareto` and `plot`.
 
     Args:
         gpus: Total number of accelerators: GPUs, TPU chips, Trainium chips and so on.
         type: Accelerator ("h100"), TPU slice ("v5p-128") or exact instance type ("p5.48xlarge"); a list means any of
             them.
+        workload: What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or
+            .json file with its arguments; the plan then finds how many of which accelerator do it at the lowest cost.
+        deadline: Time in which the workload must be done, such as "30d"; a year if omitted.
         order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of the
             second ("given").
         reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
@@ -525,8 +552,8 @@ def plan(
         max_price: Maximum price in USD per accelerator-hour.
         max_hourly: Maximum price in USD per hour for the cluster.
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
-        ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
-            configured `default_ttl` if omitted.
+        ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if omitted,
+            the configured `default_ttl`, or the deadline of a workload if that is longer.
         hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
         data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
             "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.

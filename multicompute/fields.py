@@ -164,6 +164,8 @@ def in_json(value: object) -> object:
     """Return a parsed value in JSON form, which its parser accepts again."""
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, dict) else value
 
 

@@ -177,7 +177,7 @@ class Listing:
     """A line of an offer table: offers that differ only in the zone.
 
     `zones` is empty if the cloud does not publish which zones of the region sell the type. That is one offer with the
-    zone "".
+    zone "". `machines` is how many there are of the user's own; None for a cloud, which does not say.
     """
 
     instance: InstanceType
@@ -185,6 +185,7 @@ class Listing:
     purchase: Purchase
     quote: Quote
     zones: tuple[str, ...] = ()
+    machines: int | None = None
 
     @property
     def offers(self) -> tuple[Offer, ...]:

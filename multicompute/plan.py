@@ -7,12 +7,18 @@ from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, overload
 
-from multicompute.errors import NoOfferError
+from multicompute.errors import NoOfferError, SpecError
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
 from multicompute.units import format_duration, format_instant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
     from multicompute.price_feed import Interruption
+    from multicompute.sizing.options import Option
     from multicompute.spec import ClusterSpec
 
 _SHOWN_BY_STR: Final = 10
@@ -90,7 +96,7 @@ class Candidate:
         max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
         ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
         outage: The remembered outage because of which a request does not try it now; None for none.
-        hours: For how long the cluster is expected to run; None if that is not known.
+        hours: For how long the cluster is expected to run, with a workload to do it; None if that is not known.
         transfer_cost: USD to transfer the data of the request to it, once, at list egress prices; None if a price is not known.
         interruption: How often its spot nodes are interrupted, as the vendor publishes it; None for other nodes, or if it does not.
         interruption_cost: USD per hour that the request adds to the price, in the order only, for work that interruptions lose.
@@ -176,9 +182,8 @@ class Candidate:
 
     @property
     def ranking_cost(self) -> float:
-        """USD per hour by which it ranks: price, lost work, and the transfer spread over the hours."""
-        transfer = self.transfer_cost / self.hours if self.transfer_cost and self.hours else 0.0
-        return self.hourly_cost + self.interruption_cost + transfer
+        """USD by which it ranks: price and lost work for its hours (for one if they are not known), and the transfer."""
+        return (self.hourly_cost + self.interruption_cost) * (self.hours or 1.0) + (self.transfer_cost or 0.0)
 
     @property
     def price_per_accelerator(self) -> float:
@@ -300,6 +305,28 @@ class Plan:
             raise NoOfferError(self._title(), plan=self, hint=self.nearest)
         return self.candidates[0]
 
+    @property
+    def options(self) -> "Sequence[Option]":
+        """The hours, cost and fit of the workload of the request on each machine, the cheapest first; empty without a workload."""
+        return ()
+
+    @property
+    def pareto(self) -> tuple[int, ...]:
+        """Indices of the options that no other one beats in cost or time without being worse in the other."""
+        return ()
+
+    def plot(self, path: "str | Path | None" = None) -> "Figure":
+        """Draw cost against time for the options of a workload; needs `pip install "multicompute[plot]"`.
+
+        Args:
+            path: Also write the picture to this file, .png or .svg.
+
+        Raises:
+            SpecError: The request has no workload, the file has another ending, or there is no option to draw.
+            ConfigError: Matplotlib is not installed.
+        """
+        raise SpecError("plot: the request has no workload, so that there is no time to draw the cost against")
+
     def __len__(self) -> int:
         """Return how many candidates there are."""
         return len(self.candidates)
@@ -320,9 +347,7 @@ class Plan:
 
     def __str__(self) -> str:
         """Return the first candidates as a table."""
-        from multicompute.plan_text import render
-
-        return render(self, limit=_SHOWN_BY_STR, reasons=False)
+        return self.render(limit=_SHOWN_BY_STR, reasons=False)
 
     def __repr__(self) -> str:
         """Return what is asked for, the number of candidates and the best one, in one line."""
@@ -350,9 +375,27 @@ class Plan:
         Returns:
             Plain text.
         """
+        return self.render(limit=limit, width=width)
+
+    def render(
+        self,
+        *,
+        limit: int = 20,
+        reasons: bool = True,
+        width: int | None = 80,
+        spelled: "Callable[[str], str]" = str,
+    ) -> str:
+        """Return the plan as text.
+
+        Args:
+            limit: As for `explain`.
+            reasons: Whether to show why all other offers were rejected.
+            width: As for `explain`.
+            spelled: Returns a text with the arguments in it as the reader writes them.
+        """
         from multicompute.plan_text import render
 
-        return render(self, limit=limit, reasons=True, width=width)
+        return render(self, limit=limit, reasons=reasons, width=width, spelled=spelled)
 
     def to_dict(self) -> dict[str, object]:
         """Return the form that the command line prints as JSON."""

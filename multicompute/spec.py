@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import Field, WithJsonSchema
 
 from multicompute.arguments import (
+    MAX_TTL,
     Clouds,
     Count,
     DataSources,
@@ -27,6 +28,7 @@ from multicompute.arguments import (
     Texts,
     Ttl,
     Usd,
+    read_table,
     shown_path,
 )
 from multicompute.errors import SpecError
@@ -36,7 +38,11 @@ from multicompute.node import Event
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
     from multicompute.cluster_requests import RequestArguments
+    from multicompute.workloads import AnyWorkload
 
 SSH_KEY_AUTO: Final = "auto"
 """The value of `ssh_key` that has a key pair made and port 22 opened at the launch."""
@@ -56,6 +62,43 @@ Progress = Annotated[
     WithJsonSchema({"type": "boolean"}),
     Form(_progress, "bool | Callable[[Event], None]", ""),
 ]
+
+
+class _WorkloadSchema:
+    """The JSON schema of a workload, which is made when it is asked for: a request must not wait until it is loaded."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
+        from multicompute.workloads.description import WORKLOADS
+
+        kinds = []
+        for kind in WORKLOADS.values():
+            found = kind.model_json_schema()
+            # In Python, the class says what the task is.
+            required = ["task", *found.get("required", ())]
+            kinds.append({**found, "required": required, "description": (kind.__doc__ or "").partition("\n")[0]})
+        return {"anyOf": [*kinds, {"type": "string", "description": "A .toml or .json file with these arguments."}]}
+
+
+def _workload(value: Any, name: str) -> Any:
+    from multicompute.workloads.description import workload_of
+
+    if not isinstance(value, (str, Path)):
+        return workload_of(value)
+    try:
+        return workload_of(read_table(Path(value)))
+    except SpecError as error:
+        where = str(value)
+        error.message = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+        raise
+
+
+if TYPE_CHECKING:
+    WorkloadField = AnyWorkload
+else:
+    WorkloadField = Annotated[
+        Any, _WorkloadSchema(), Form(_workload, "AnyWorkload | Mapping[str, Any] | str | Path", "FILE")
+    ]
 
 
 class ClusterSpec(ParsedModel):
@@ -82,6 +125,19 @@ class ClusterSpec(ParsedModel):
         ),
         Argument(metavar="TYPE"),
     ] = ()
+    workload: Annotated[
+        WorkloadField | None,
+        Field(
+            description="What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or .json file "
+            "with its arguments; the plan then finds how many of which accelerator do it at the lowest cost."
+        ),
+        Argument(identity="if set"),
+    ] = None
+    deadline: Annotated[
+        Duration | None,
+        Field(description='Time in which the workload must be done, such as "30d"; a year if omitted.'),
+        Argument(identity="if set", relaxed=Relaxation(to=None, rank=21, limit="maximum")),
+    ] = None
     order: Annotated[
         Literal["price", "given"],
         Field(
@@ -198,12 +254,13 @@ class ClusterSpec(ParsedModel):
     budget: Annotated[
         Usd | None,
         Field(description="Maximum cost in USD over the cluster's life; at this cost the cluster is terminated."),
+        Argument(relaxed=Relaxation(to=None, rank=20, limit="maximum")),
     ] = None
     ttl: Annotated[
         Ttl,
         Field(
             description='Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; '
-            "the configured `default_ttl` if omitted."
+            "if omitted, the configured `default_ttl`, or the deadline of a workload if that is longer."
         ),
     ] = "default"
     hours: Annotated[
@@ -344,7 +401,8 @@ class ClusterSpec(ParsedModel):
     def _check(cls, values: dict[str, Any]) -> None:
         """Refuse numbers that contradict each other, and compute `gpus` if the others imply it."""
         gpus, nodes, each = values["gpus"], values["nodes"], values["gpus_per_node"]
-        if not values["type"] and not values["reservations"]:
+        _check_workload(values)
+        if not values["type"] and not values["reservations"] and values["workload"] is None:
             raise SpecError('type: missing; specify an accelerator such as type="h100", or an instance type')
         if values["reservations_only"] and not values["reservations"]:
             raise SpecError("reservations_only=True: needs reservations, such as reservations=['cr-1']")
@@ -405,6 +463,15 @@ class ClusterSpec(ParsedModel):
             )
         return text
 
+    def ttl_with(self, default: timedelta | None) -> timedelta | None:
+        """Return the ttl: that of the spec, else the configured one, and never less than the deadline of its workload."""
+        if self.ttl != "default":
+            assert not isinstance(self.ttl, str)
+            return self.ttl
+        if default is None or self.deadline is None:
+            return default
+        return min(max(default, self.deadline), MAX_TTL)
+
     def replace(self, **changes: Any) -> Self:
         """Return the spec with some arguments changed, checked again.
 
@@ -412,6 +479,34 @@ class ClusterSpec(ParsedModel):
             SpecError: A changed argument is unknown or wrong, or contradicts another.
         """
         return type(self)(**{**dict(self), **changes})
+
+
+_NOT_WITH_WORKLOAD: Final[Mapping[str, str]] = {
+    "nodes": "the plan finds how many; gpus restricts it",
+    "reservations": "a job is sized for what is bought; size it, and request as many gpus of the reservation",
+    "interruption_cost_hours": "the time that interruptions lose is part of the job",
+}
+"""Argument -> why it is refused together with a workload."""
+
+
+def _check_workload(values: Mapping[str, Any]) -> None:
+    """Refuse arguments that contradict a workload, and those that need one."""
+    workload = values["workload"]
+    if workload is None:
+        if values["deadline"] is not None:
+            raise SpecError("deadline: needs a workload, which says what must be done by then")
+        return
+    for name, why in _NOT_WITH_WORKLOAD.items():
+        if values[name]:
+            raise SpecError(f"{name}: not with a workload: {why}", argument=name)
+    if values["order"] == "given":
+        raise SpecError("order='given': not with a workload, whose plan has the cheapest way to do it first")
+    if workload.tokens is None and values["deadline"] is not None:
+        raise SpecError(
+            "deadline: a model that is served without a number of tokens is never done; give tokens or hours"
+        )
+    if workload.tokens is not None and values["hours"] is not None:
+        raise SpecError("hours: the workload itself says how long it takes", hint="give a deadline instead")
 
 
 def is_image_place(place: str, provider: str, region: str) -> bool:

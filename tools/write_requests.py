@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
+    from multicompute.workloads import AnyWorkload
 
 
 class RequestArguments(TypedDict, total=False):
@@ -105,7 +106,8 @@ what it started."""
 PLAN_SUMMARY = """\
 Return the candidates for a request, cheapest first, and why every other offer was left out.
 
-Calls no cloud. `Cluster.request` with the same arguments tries these candidates in this order."""
+Calls no cloud. `Cluster.request` with the same arguments tries these candidates in this order. With a workload, the plan
+also has `options`, `pareto` and `plot`."""
 
 ASYNC_PLAN_SUMMARY = """\
 Return the candidates for a request as `plan` does, without blocking the event loop."""
@@ -176,7 +178,9 @@ def accepted(field: FieldInfo) -> str:
     """Return the types that people may pass for a field, as source."""
     members, form = members_of(field.annotation), form_of(field)
     text = form.accepts if form else " | ".join(source(member) for member in members)
-    return f"{text} | None" if type(None) in members and not text.endswith("| None") else text
+    text = f"{text} | None" if type(None) in members and not text.endswith("| None") else text
+    # Imported for type checkers only.
+    return f'"{text}"' if "Workload" in text else text
 
 
 def source(kind: Any) -> str:

@@ -103,7 +103,6 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 def plan(options: argparse.Namespace) -> int:
     """Print the candidates for a request."""
     from multicompute.cluster import Cluster
-    from multicompute.plan_text import render
 
     if options.limit < 0:
         raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
@@ -119,7 +118,7 @@ def plan(options: argparse.Namespace) -> int:
         raise
     if not wrote(options, found.to_dict(), [candidate.to_dict() for candidate in found]):
         width = None if options.wide else terminal_width()
-        print(render(found, limit=options.limit or len(found), reasons=True, width=width, spelled=as_options))
+        print(found.render(limit=options.limit or len(found), width=width, spelled=as_options))
     return 0
 
 

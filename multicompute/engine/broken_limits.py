@@ -17,8 +17,8 @@ def refuse_broken_limits(session: Session, spec: ClusterSpec, plan: Plan) -> Non
         SpecError: `idle_timeout` is longer than the ttl, the ttl is shorter than a launch usually takes, or the budget is less
             than the shortest time that is billed costs.
     """
-    ttl = session.config.default_ttl if spec.ttl == "default" else spec.ttl
-    if isinstance(ttl, timedelta):
+    ttl = spec.ttl_with(session.config.default_ttl)
+    if ttl is not None:
         _refuse_idle_timeout(spec, ttl)
         _refuse_ttl(session, ttl, plan)
     if spec.budget is not None and plan.candidates:

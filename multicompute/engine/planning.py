@@ -10,7 +10,7 @@ from multicompute.engine.broken_limits import refuse_broken_limits
 from multicompute.engine.outages import OUTAGE_HINT, active_outages, ruling_out
 from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.plan_text import describe_outage
+from multicompute.plan_text import describe_outage, requested
 from multicompute.provider import Account, Availability, Reservation, TagLimits
 from multicompute.resolver import OUTAGE, require, resolve
 from multicompute.session import Session, open_session
@@ -204,13 +204,6 @@ def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
     reasons = "; ".join(f"{name}: {usable.get(name, 'not installed')}" for name in providers)
     text = f"no cloud that sells {requested(plan.spec)} can be used here: {reasons}"
     raise AuthError(text, hint="`multicompute doctor` shows what is missing")
-
-
-def requested(spec: ClusterSpec) -> str:
-    """Return what the spec asks for, in words: "64 x h100"."""
-    kinds = " or ".join(spec.type) or "the reservations"
-    count = spec.gpus or spec.nodes
-    return f"{count} x {kinds}" if count else kinds
 
 
 def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from multicompute.offer import InstanceType, Purchase
 from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape
+from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._regions import (
     Places,
     RegionKey,
@@ -203,12 +204,7 @@ def read_constraints(
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
     """
-    names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
-    if not names:
-        raise SpecError(
-            f"type: missing, and the instance type of reservation {spec.reservations[0]} is unknown; "
-            'write an accelerator such as type="h100", or the instance type'
-        )
+    names = _names(spec, catalog, reservations)
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
     _check_image_places(spec, catalog, known_clouds)
@@ -234,6 +230,40 @@ def read_constraints(
         image_required=image_required,
         ceiling=ceiling,
         is_reserved_only=spec.reservations_only and bool(reservations),
+    )
+
+
+def _names(spec: "ClusterSpec", catalog: "Catalog", reservations: Sequence[Reservation]) -> tuple[str, ...]:
+    """Return what the spec names, what its reservations are of, or everything that may do its workload."""
+    names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
+    if spec.workload is not None:
+        names = names or catalog.accelerators()
+    if not names:
+        raise SpecError(
+            f"type: missing, and the instance type of reservation {spec.reservations[0]} is unknown; "
+            'write an accelerator such as type="h100", or the instance type'
+        )
+    return names
+
+
+def constraints_of(
+    spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext, *, reservations: Sequence[Reservation] = ()
+) -> Constraints:
+    """Resolve the names in `spec`, with everything that is known.
+
+    Raises:
+        SpecError: A name is unknown, or the spec contradicts itself.
+    """
+    return read_constraints(
+        spec,
+        catalog,
+        known_clouds=sorted({*catalog.providers, *context.configured}),
+        reservations=reservations,
+        only=context.only,
+        zone_ids=context.zone_ids,
+        tag_problems=context.tag_problems,
+        image_required=context.image_required,
+        ceiling=context.ceiling,
     )
 
 
@@ -315,7 +345,7 @@ def _check_counts(
     spec: "ClusterSpec", names: Sequence[str], models: Mapping[str, int], types: Sequence[InstanceType]
 ) -> None:
     """Refuse a missing `gpus` for accelerators, and `gpus` for instance types without accelerators."""
-    if spec.gpus is None and models:
+    if spec.gpus is None and models and spec.workload is None:
         name = names[min(models.values())]
         raise SpecError(f'gpus: missing; write the total number of accelerators, such as gpus=8, type="{name}"')
     if spec.gpus is not None and not models and not any(instance.accelerators for instance in types):

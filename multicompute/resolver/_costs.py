@@ -27,6 +27,14 @@ def interruptions_per_hour(rate: "Interruption | None") -> float:
     return UNKNOWN_RATE if rate is None else (rate.low + rate.high) / 2 / _PERIODS[rate.period]
 
 
+def published_rate(catalog: "Catalog", row: Row) -> "Interruption | None":
+    """Return how often spot nodes of a line are interrupted; None if its vendor does not publish it, or if they are not spot."""
+    if row.purchase != "spot":
+        return None
+    provider, region = row.region_key
+    return catalog.interruptions(row.instance.accelerator).get((provider, row.instance.name, region))
+
+
 class Costs:
     """Computes by which cost gangs rank.
 

@@ -18,7 +18,7 @@ class Lifetimes:
     """The limits of the clouds, and the ttl of a spec; a ttl of None is longer than any limit."""
 
     def __init__(self, spec: "ClusterSpec", context: ResolveContext) -> None:
-        self.ttl = context.default_ttl if spec.ttl == "default" else spec.ttl
+        self.ttl = spec.ttl_with(context.default_ttl)
         self.is_strict = spec.strict_ttl
         self._limits = context.lifetime_limits
         self._now = context.now

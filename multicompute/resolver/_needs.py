@@ -27,7 +27,7 @@ def needed_prices(
     Raises:
         SpecError: The spec names something unknown or contradicts itself.
     """
-    if not spec.type:
+    if not spec.type and spec.workload is None:
         return {}
     constraints = read_constraints(
         spec,

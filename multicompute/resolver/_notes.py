@@ -1,7 +1,8 @@
 """The notes of a plan: what the reader needs to know in addition to the table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from math import ceil
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
@@ -9,6 +10,7 @@ from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
+from multicompute.resolver._transfer import Transfers
 from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
@@ -59,6 +61,49 @@ def notes(
     if spec.budget is not None and best.hourly_cost:
         lasts = format_duration(timedelta(minutes=int(spec.budget / best.hourly_cost * 60)))
         found.append(f"with the first candidate, the budget of {format_usd(spec.budget)} is spent after {lasts}")
+    return found
+
+
+def job_notes(
+    spec: "ClusterSpec",
+    candidates: Sequence[Candidate],
+    providers: Collection[str],
+    context: ResolveContext,
+    lifetimes: Lifetimes,
+    transfers: Transfers | None,
+) -> list[str]:
+    """Return the notes of the plan of a workload, in addition to those about the job itself.
+
+    Args:
+        spec: The request.
+        candidates: All candidates in order.
+        providers: The clouds that sell what the request allows.
+        context: The unconfigured clouds and the age that prices may have.
+        lifetimes: How long the nodes may live.
+        transfers: What the data costs to transfer; None without data.
+    """
+    if not candidates:
+        return []
+    best = candidates[0]
+    unusable = sorted(context.unusable & set(providers))
+    found = [f"not configured: {', '.join(unusable)}; `multicompute doctor` says why"] if unusable else []
+    if best.price_basis == "estimate":
+        found.append("the price of the first option is an estimate; estimates=False excludes estimates")
+    if best.is_stale:
+        age, spot = map(format_duration, context.price_ages)
+        found.append(f"the price of the first option is out of date (older than {age}, or {spot} for spot)")
+    if spec.disk is not None:
+        found.append("prices do not include disks, because the offer tables have no prices for them")
+    if best.hours is not None and lifetimes.ttl is not None and timedelta(hours=best.hours) > lifetimes.ttl:
+        takes = format_duration(timedelta(minutes=ceil(best.hours * 60)))
+        found.append(
+            f"the job takes {takes} and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
+            "unless it is extended"
+        )
+    if transfers is not None:
+        found.append(transfers.note((best.provider, best.region)))
+    if context.discounts is not None:
+        found += [known.note for known in context.discounts.known if known.note]
     return found
 
 

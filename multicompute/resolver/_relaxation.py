@@ -1,7 +1,9 @@
 """Proposes the smallest change of a spec that would have an offer, when the spec itself has none."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 from multicompute.errors import SpecError
@@ -10,7 +12,7 @@ from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
-from multicompute.units import counted, format_usd
+from multicompute.units import counted, format_duration, format_usd
 
 Decide = Callable[[ClusterSpec], Plan]
 
@@ -55,6 +57,9 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "memory": lambda candidate: candidate.instance.memory_gib,
     "max_price": lambda candidate: candidate.price_per_accelerator,
     "max_hourly": lambda candidate: candidate.hourly_cost,
+    # For a workload only: otherwise nothing exceeds them.
+    "budget": lambda candidate: candidate.total_cost or 0.0,
+    "deadline": lambda candidate: candidate.hours or 0.0,
 }
 """Limit -> what it is compared with."""
 
@@ -98,7 +103,7 @@ def nearest(plan: Plan, decide: Decide) -> Proposal | None:
     """
     spec = plan.spec
     changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
-    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide)) if change]
+    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide), _enough(spec, decide)) if change]
     if changes:
         near = min(changes, key=lambda change: change.distance)
         is_elsewhere, _ = near.distance
@@ -158,8 +163,8 @@ def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
         distance = best.accelerators / spec.gpus - 0.999
     measure = {**_MEASURES, **_COUNTS}.get(name)
     if measure is not None and not text.startswith("without "):
-        has = measure(best)
-        distance = max(has, old) / min(has, old) - 1
+        has, had = measure(best), old / timedelta(hours=1) if isinstance(old, timedelta) else old
+        distance = max(has, had) / min(has, had) - 1
     return Change((name in _SCOPE, distance), text, best, _binding(spec, name, plan))
 
 
@@ -200,7 +205,15 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     has = _MEASURES[name](best) if name in _MEASURES else 0.0
     if not has:
         return _wording(spec, name, best)
+    if name == "deadline":
+        return f"deadline={format_duration(_round_up_time(has))!r}"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
+
+
+def _round_up_time(hours: float) -> timedelta:
+    """Round up to a day, an hour or a minute, whichever people would write."""
+    unit = timedelta(days=1) if hours > 72 else timedelta(hours=1) if hours > 3 else timedelta(minutes=1)
+    return unit * math.ceil(timedelta(hours=hours) / unit)
 
 
 def _round_up(amount: float) -> float:
@@ -227,7 +240,7 @@ def _wording(spec: ClusterSpec, name: str, best: Candidate) -> str:
 
 def _fewer(spec: ClusterSpec, decide: Decide) -> Change | None:
     """Propose the largest smaller gang that has an offer: quotas, outages and maximum prices may leave room for one."""
-    if spec.gpus is None or spec.nodes is not None or spec.gpus == 1:
+    if spec.gpus is None or spec.nodes is not None or spec.gpus == 1 or spec.workload is not None:
         return None
     step = spec.gpus_per_node or 1
     low, high, best = 0, -(-spec.gpus // step), None
@@ -254,6 +267,18 @@ def _as_sold(spec: ClusterSpec, decide: Decide) -> Change | None:
         return None
     distance = best.accelerators / spec.gpus - 1
     return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "allow_surplus", plan))
+
+
+def _enough(spec: ClusterSpec, decide: Decide) -> Change | None:
+    """Propose as many accelerators as the workload needs at least, if it does not fit on so few or takes too long."""
+    if spec.gpus is None or spec.workload is None:
+        return None
+    plan = _try(spec, decide, gpus=None)
+    if plan is None:
+        return None
+    best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
+    distance = max(best.accelerators, spec.gpus) / min(best.accelerators, spec.gpus) - 1
+    return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "gpus", plan))
 
 
 def _together(failed: Plan, decide: Decide) -> Proposal | None:
@@ -287,12 +312,21 @@ def explain_failure(plan: Plan) -> str:
         above = plan.rejected.get(reasons.OVER_CEILING)
         ceiling = f"; {counted(above.count, 'offer')} {reasons.OVER_CEILING}" if above else ""
         return f"no offer for {what} meets the spec: {plan.binding}{ceiling}"
+    if plan.spec.workload is not None and (why := _job_reason(plan)):
+        return f"no offer for {what} does the job: {why}"
     worst = _commonest_reason(plan)
     if worst is None:
         return f"no offer for {what}: the tables have no price for it in any region"
     argument = ARGUMENTS.get(worst)
     setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
     return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {_rejection(plan, worst)}"
+
+
+def _job_reason(plan: Plan) -> str:
+    """Return the most frequent reason why machines that meet the spec can't do its workload, "" if none meets it."""
+    counts = {reason: item.count for reason, item in plan.rejected.items() if reason not in reasons.ORDER}
+    worst = max(counts, key=lambda reason: counts[reason], default=None)
+    return "" if worst is None else f"{worst}, {_rejection(plan, worst)}"
 
 
 def _commonest_reason(plan: Plan) -> str | None:
@@ -314,4 +348,6 @@ def _is_stated(spec: ClusterSpec, reason: str) -> bool:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, timedelta):
+        return repr(format_duration(value))
     return repr(list(value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else repr(value)

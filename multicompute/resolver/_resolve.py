@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from multicompute.offer import InstanceType
 from multicompute.plan import Plan
-from multicompute.provider import Availability
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
-from multicompute.resolver._constraints import Constraints, read_constraints
+from multicompute.resolver._constraints import Constraints, constraints_of
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._costs import Costs
 from multicompute.resolver._gangs import ReservationGangs, Source, spread, surplus
@@ -17,6 +15,7 @@ from multicompute.resolver._limits import Limits
 from multicompute.resolver._notes import notes
 from multicompute.resolver._ranking import Gang, Ranked
 from multicompute.resolver._reasons import RejectionCounts
+from multicompute.resolver._zones import UsableZones
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -25,20 +24,14 @@ if TYPE_CHECKING:
 
 def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> Plan:
     """Return the plan without `nearest`; see `resolve`."""
+    if spec.workload is not None:
+        # Imported here: few requests have a workload, and sizing takes 30 ms to load.
+        from multicompute.resolver._jobs import decide_job
+
+        return decide_job(spec, catalog, context)
     named = [item for item in context.reservations if item.id in spec.reservations]
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
-    known_clouds = sorted({*catalog.providers, *context.configured})
-    constraints = read_constraints(
-        spec,
-        catalog,
-        known_clouds=known_clouds,
-        reservations=named,
-        only=context.only,
-        zone_ids=context.zone_ids,
-        tag_problems=context.tag_problems,
-        image_required=context.image_required,
-        ceiling=context.ceiling,
-    )
+    constraints = constraints_of(spec, catalog, context, reservations=named)
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     costs = Costs(spec, catalog, lifetimes.ttl)
     counts = RejectionCounts()
@@ -79,7 +72,7 @@ class Matcher:
         self._limits = limits
         self._lifetimes = lifetimes
         self._counts = counts
-        self._availability = context.availability
+        self._zones = UsableZones(constraints, counts, context.availability)
         self._has_fabric = context.has_fabric
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
@@ -100,7 +93,7 @@ class Matcher:
         rank = position if constraints.spec.order == "given" else 0
         extra = surplus(constraints, shape, nodes)
         is_limited = self._limits.concern(shape.instance.provider)
-        lifetimes, costs = self._lifetimes, self._costs
+        lifetimes, costs, usable = self._lifetimes, self._costs, self._zones
         is_weighed, is_discounted = not costs.is_plain, self._is_discounted(shape)
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
@@ -108,8 +101,7 @@ class Matcher:
                 continue
             is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
             for row in self._discounted(rows, nodes) if is_discounted else rows:
-                found = self._availability.get(row.region_key) if self._availability else None
-                zones = self._allowed_zones(row) if found is None else self._available_zones(row, rows, found)
+                zones = usable.of(row, rows)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
@@ -122,43 +114,6 @@ class Matcher:
                     cost = costs.of_row(row, nodes, total) if is_weighed else total
                     key = (rank, is_early, cost, row.is_estimate, nodes, extra, *row.region_key)
                     self._gangs.append(Gang(key, shape, row, nodes, zones, total))
-
-    def _allowed_zones(self, row: Row) -> tuple[str, ...]:
-        """Return the zones of a row in places that the spec allows, and count the others."""
-        constraints = self._constraints
-        if row.region_key in constraints.zones:
-            zones, rejected = constraints.zones_of(row)
-            for zone, reason in rejected.items():
-                self._counts.add(reason, row, zone)
-            return zones
-        # Nothing in the spec tells the zones of this region apart.
-        if rejection_reason := constraints.place_rejection(row.region_key, ""):
-            self._counts.add_row(rejection_reason, row)
-            return ()
-        return row.zones
-
-    def _available_zones(self, row: Row, rows: Rows, found: Availability) -> tuple[str, ...]:
-        """Return the zones of a row that the spec allows and in which the account can use the type; count the others.
-
-        The tables may have another account's names of the zones, so where one row is for the complete region, the zones that
-        sell the type to this account take their place.
-        """
-        allowed = self._allowed_zones(row)
-        if not allowed:
-            return ()
-        if found.refused:
-            self._counts.add_row(reasons.REGION_REFUSED, row, found.refused)
-            return ()
-        sold = _zones_that_sell(row.instance, found)
-        if sold is None or (sold and allowed == ("",)):
-            return allowed
-        region, constraints = row.region_key, self._constraints
-        named = sold if region in rows.single_regions else tuple(zone for zone in sold if zone in row.zones)
-        usable = tuple(zone for zone in named if constraints.place_rejection(region, zone) is None)
-        for zone in allowed:
-            if zone not in usable:
-                self._counts.add(reasons.NOT_SOLD, row, zone)
-        return usable
 
     def _is_discounted(self, shape: Shape) -> bool:
         return self._discounts is not None and self._discounts.concern(shape.instance)
@@ -263,11 +218,3 @@ class Matcher:
                 key = ((offer.provider, offer.region), offer.purchase, offer.instance, offer.zone)
                 self._counts.use(rows[key], offer.zone)
         return gangs
-
-
-def _zones_that_sell(instance: InstanceType, found: Availability) -> tuple[str, ...] | None:
-    """Return the zones that sell an instance type to the account, None if that is not known."""
-    if found.offered is None:
-        return None
-    # Types without accelerators may be missing from the answer.
-    return found.offered.get(instance.name, () if instance.accelerator else None)

@@ -1,12 +1,11 @@
 """The origin of each number of a sizing: its formula, inputs, assumptions and source."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from multicompute.sizing.flops import attention_flops, decode_flops, training_flops_per_token
-from multicompute.sizing.formats import COMPUTE_BYTES, inference_bytes, state_bytes
-from multicompute.sizing.interruptions import daly_interval, lost_share
+from multicompute.sizing.interruptions import checkpoint_hours, daly_interval, hours_between, lost_share
 from multicompute.sizing.memory import (
     GIB,
     USABLE_SHARE,
@@ -18,8 +17,10 @@ from multicompute.sizing.mfu import batch_ranks
 from multicompute.sizing.options import Option
 from multicompute.sizing.report import Sizing
 from multicompute.sizing.serving import ALL_REDUCE_SECONDS, BANDWIDTH_SHARE, PREFILL_MFU
-from multicompute.sizing.storage import KEPT_CHECKPOINTS, READ_GB_PER_SECOND, TEXT_BYTES_PER_TOKEN, checkpoint_bytes
-from multicompute.sizing.workload import Finetuning, Inference, Training
+from multicompute.sizing.storage import KEPT_CHECKPOINTS, checkpoint_bytes
+from multicompute.text import wrap
+from multicompute.workloads.description import Finetuning, Inference, Training
+from multicompute.workloads.formats import COMPUTE_BYTES, inference_bytes, state_bytes
 
 ZERO: Final = "Rajbhandari et al. 2020 (arXiv 1910.02054), section 3.1"
 KORTHIKANTI: Final = "Korthikanti et al. 2022 (arXiv 2205.05198), section 4"
@@ -49,15 +50,27 @@ class Figure:
     source: str = ""
     assumption: str = ""
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the attributes in JSON terms."""
+        return asdict(self)
+
     def __str__(self) -> str:
-        """Return value, formula, inputs, source and assumption, one to a line."""
+        """Return value, formula, inputs, source and assumption, each on lines of its own."""
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """Return value, formula, inputs, source and assumption, each on lines of at most `width` characters."""
         unit = f" {self.unit}" if self.unit else ""
         inputs = ", ".join(f"{name} = {_number(value)}" for name, value in self.inputs.items())
         lines = [f"{self.name} = {_number(self.value)}{unit} = {self.formula}"]
         lines += [f"with {inputs}"] if inputs else []
         lines += [f"source: {self.source}"] if self.source else []
         lines += [f"assumed: {self.assumption}"] if self.assumption else []
-        return "\n    ".join(lines)
+        first, *rest = lines
+        found = wrap(first, rest="    ", width=width)
+        return "\n".join(
+            [*found, *(part for line in rest for part in wrap(line, first="    ", rest="      ", width=width))]
+        )
 
 
 def _number(value: float | str) -> str:
@@ -342,16 +355,16 @@ def _storage(sizing: Sizing, workload: Training | Finetuning) -> Iterator[Figure
         needs.data_bytes / GIB,
         "GiB",
         "tokens x bytes of a token as a number",
-        {"raw text (GiB)": needs.text_bytes / GIB},
+        {"as it is stored (GiB)": needs.source_bytes / GIB},
     )
     yield Figure(
         "reading_share",
         loading.needed_bytes_per_second / loading.available_bytes_per_second,
         "",
         "tokens_per_second x bytes per token / (nodes x read rate); above 1 the storage holds the job up",
-        {"bytes per token": TEXT_BYTES_PER_TOKEN, "read rate (bytes/s)": READ_GB_PER_SECOND * 1e9},
+        {"bytes per token": workload.bytes_per_token, "read rate (bytes/s)": workload.storage_gb_per_second * 1e9},
         "",
-        f"each node reads {READ_GB_PER_SECOND:g} GB/s of raw text",
+        f"each node reads {workload.storage_gb_per_second:g} GB/s",
     )
 
 
@@ -370,11 +383,12 @@ def _option(option: Option) -> Iterator[Figure]:
         )
     if isinstance(workload, (Training, Finetuning)) and done.goodput < 1:
         yield _goodput(option, workload)
+    is_served = isinstance(workload, Inference) and workload.tokens is None
     yield Figure(
         "hours",
         done.hours,
         "hours",
-        "accelerator_hours / accelerators / goodput",
+        "as long as it is served" if is_served else "accelerator_hours / accelerators / goodput",
         {
             "accelerator_hours": done.accelerator_hours,
             "accelerators": done.accelerators,
@@ -389,7 +403,7 @@ def _option(option: Option) -> Iterator[Figure]:
         "hours x nodes x hourly price + transfer",
         {
             "nodes": option.nodes,
-            "hourly price": option.machine.offer.quote.hourly_cost,
+            "hourly price": option.hourly_usd / option.nodes,
             "transfer": option.machine.transfer_usd,
             "priced on": option.machine.offer.quote.as_of.isoformat(),
         },
@@ -399,12 +413,17 @@ def _option(option: Option) -> Iterator[Figure]:
 
 
 def _goodput(option: Option, workload: Training | Finetuning) -> Figure:
-    done, rules = option.performance, option.job.interruptions
+    done = option.performance
     machines = done.nodes * option.machine.offer.instance.hosts
-    between = rules.hours_between(
-        nodes=machines, accelerators=done.accelerators, spot=option.is_spot, hardware=workload.mfu is None
+    between = hours_between(
+        workload,
+        nodes=machines,
+        accelerators=done.accelerators,
+        preemptions=option.preemptions,
+        failures=workload.mfu is None,
     )
-    checkpoint, restart = rules.checkpoint_hours(checkpoint_bytes(workload), machines), rules.restart_minutes / 60
+    checkpoint = checkpoint_hours(workload, checkpoint_bytes(workload), machines)
+    restart = workload.restart_minutes / 60
     return Figure(
         "goodput",
         1 - lost_share(checkpoint, between, restart),
@@ -415,7 +434,7 @@ def _goodput(option: Option, workload: Training | Finetuning) -> Figure:
             "delta (hours)": checkpoint,
             "tau (hours)": daly_interval(checkpoint, between),
             "R (hours)": restart,
-            "preemptions per spot node and day": rules.spot_per_node_day if option.is_spot else 0.0,
+            "preemptions per node and day": option.preemptions,
         },
         "Young 1974; Daly 2006; failures: Llama Team 2024 (arXiv 2407.21783), section 3.3.4",
         "the rates of preemption, writing and restarting",

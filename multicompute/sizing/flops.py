@@ -1,7 +1,7 @@
 """Floating point operations of training, fine-tuning, prefill and decode."""
 
-from multicompute.sizing.architecture import Architecture
-from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
+from multicompute.workloads.architecture import Architecture
+from multicompute.workloads.description import Finetuning, Inference, Training, Workload
 
 
 def attention_flops(shape: Architecture, tokens: int) -> float:

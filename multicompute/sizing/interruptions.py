@@ -1,57 +1,37 @@
 """Interruptions: how often a gang stops, how often it should save its state, and what share of the time makes progress."""
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
-from multicompute.errors import SpecError
+from multicompute.workloads import Finetuning, Training
 
-HARDWARE_RATE: Final = 1 / 50_000
-"""Unexpected interruptions per accelerator-hour: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783,
-section 3.3.4)."""
-SPOT_RATE: Final = 0.2
-"""Preemptions of a spot node per day. An assumption (one in five days): rates differ by type, place and week."""
-RESTART_MINUTES: Final = 10.0
-"""From an interruption until the job makes progress again. An assumption; replacing a node can take longer."""
-WRITE_GB_PER_SECOND: Final = 1.0
-"""The rate at which a node writes checkpoints to the storage. An assumption; it grows with the nodes, as with sharded checkpoints."""
+PREEMPTIONS_PER_DAY: Final = 0.2
+"""Preemptions of a spot node per day where neither the job nor the cloud gives a rate. An assumption (one in five days): rates differ
+by type, place and week."""
 SHORTEST_CHECKPOINT_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interruptions:
-    """The interruptions of a job, and their cost.
+def hours_between(
+    workload: Training | Finetuning, *, nodes: int, accelerators: int, preemptions: float, failures: bool = True
+) -> float:
+    """Return the mean hours between interruptions of a gang, in which any node stops all: 1 / (sum of the rates).
 
-    Attributes:
-        spot_per_node_day: Preemptions of one spot node per day.
-        per_accelerator_hour: Hardware failures per accelerator-hour.
-        restart_minutes: From an interruption until the job makes progress again.
-        write_gb_per_second: What one node writes to the storage for checkpoints.
+    Args:
+        workload: The job, which has the rate of failures.
+        nodes: Nodes of the gang.
+        accelerators: Accelerators of the gang.
+        preemptions: Preemptions of one node per day.
+        failures: Whether failures of hardware count.
     """
+    rate = workload.failures_per_accelerator_hour * accelerators if failures else 0.0
+    rate += preemptions / 24 * nodes
+    return 1 / rate if rate else math.inf
 
-    spot_per_node_day: float = SPOT_RATE
-    per_accelerator_hour: float = HARDWARE_RATE
-    restart_minutes: float = RESTART_MINUTES
-    write_gb_per_second: float = WRITE_GB_PER_SECOND
 
-    def __post_init__(self) -> None:
-        """Refuse rates and times that are negative or not finite."""
-        for name in ("spot_per_node_day", "per_accelerator_hour", "restart_minutes"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SpecError(f"{name}={getattr(self, name)!r}: must be at least 0")
-        if not 0 < self.write_gb_per_second < math.inf:
-            raise SpecError(f"write_gb_per_second={self.write_gb_per_second!r}: must be more than 0")
-
-    def hours_between(self, *, nodes: int, accelerators: int, spot: bool, hardware: bool = True) -> float:
-        """Return the mean hours between interruptions of a gang, in which any node stops all: 1 / (sum of the rates)."""
-        rate = self.per_accelerator_hour * accelerators if hardware else 0.0
-        rate += self.spot_per_node_day / 24 * nodes if spot else 0.0
-        return 1 / rate if rate else math.inf
-
-    def checkpoint_hours(self, checkpoint_bytes: float, nodes: int) -> float:
-        """Return how long one checkpoint takes: bytes / (nodes x bytes per second), at least ten seconds."""
-        seconds = checkpoint_bytes / (self.write_gb_per_second * 1e9 * nodes)
-        return max(seconds, SHORTEST_CHECKPOINT_SECONDS) / 3600
+def checkpoint_hours(workload: Training | Finetuning, checkpoint_bytes: float, nodes: int) -> float:
+    """Return how long one checkpoint takes: bytes / (nodes x bytes per second), at least ten seconds."""
+    seconds = checkpoint_bytes / (workload.storage_gb_per_second * 1e9 * nodes)
+    return max(seconds, SHORTEST_CHECKPOINT_SECONDS) / 3600
 
 
 def young_interval(checkpoint: float, between: float) -> float:

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from multicompute.sizing.architecture import Architecture
-from multicompute.sizing.formats import (
+from multicompute.workloads.architecture import Architecture
+from multicompute.workloads.description import Finetuning, Inference, Training, Workload
+from multicompute.workloads.formats import (
     CACHE_BYTES,
     COMPUTE_BYTES,
     QUANTIZED_BYTES,
@@ -13,7 +14,6 @@ from multicompute.sizing.formats import (
     pruned_share,
     state_bytes,
 )
-from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
 
 GIB: Final = 2.0**30
 
@@ -219,7 +219,7 @@ def _frozen_bytes(workload: Finetuning) -> float:
     if workload.method == "lora":
         return workload.total_params * compute
     embeddings = min(_embeddings(workload), workload.total_params)
-    return (workload.total_params - embeddings) * QUANTIZED_BYTES["nf4"] + embeddings * compute
+    return (workload.total_params - embeddings) * QUANTIZED_BYTES[workload.frozen_format] + embeddings * compute
 
 
 def _embeddings(workload: Workload) -> float:

@@ -11,9 +11,9 @@ from multicompute import accelerators
 from multicompute.accelerators import Accelerator
 from multicompute.errors import CatalogError
 from multicompute.sizing.flops import attention_share
-from multicompute.sizing.formats import Precision
 from multicompute.sizing.memory import Layout, sequence_parts
-from multicompute.sizing.workload import Finetuning, Training
+from multicompute.workloads.description import Finetuning, Training
+from multicompute.workloads.formats import Precision
 
 PUBLISHED: Final = Path(__file__).with_name("data") / "mfu.csv"
 """Published utilizations, one run in each line, with source and date."""

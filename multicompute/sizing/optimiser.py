@@ -10,7 +10,7 @@ Rules:
 - The front of cost against time is over all machines and counts. At a given MFU more nodes are faster at the same cost
   without end, so that only the cheapest count of each machine is compared.
 - Between nodes, the fabric rule of a plan holds: linked accelerators need a fabric if any machine of their group has one,
-  or if one node has as many accelerators.
+  or if one node has as many accelerators. Machines that none may be bought of now count, those over `max_hourly` do not.
 """
 
 import math
@@ -23,10 +23,10 @@ from typing import Final
 from multicompute import accelerators
 from multicompute.offer import InstanceType
 from multicompute.plan import Rejection
-from multicompute.sizing.interruptions import Interruptions
-from multicompute.sizing.options import MAX_NODES, JobLimits, JobPlan, Machine, Options
+from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
+from multicompute.sizing.options import MAX_NODES, JobLimits, JobOptions, Machine, Options
 from multicompute.sizing.performance import Job, OnShape, Performance, Shape, job_for
-from multicompute.sizing.workload import Workload
+from multicompute.workloads import Finetuning, Training, Workload
 
 FRONT_POINTS: Final = 24
 """So many points of the front are listed at most, evenly over the time that they take."""
@@ -36,7 +36,8 @@ NO_ACCELERATOR: Final = "no accelerator that is known here"
 FRACTION: Final = "a fraction of an accelerator"
 NO_FIT: Final = "the model does not fit"
 TOO_SLOW: Final = "not done by the deadline"
-TOO_FEW: Final = "not as many nodes may be bought"
+ENDS_EARLY: Final = "terminated by its cloud before the job is done"
+TOO_FEW: Final = "more nodes than may be bought"
 OVER_BUDGET: Final = "more than the budget"
 INTERRUPTED: Final = "interrupted too often to make progress"
 NO_FABRIC: Final = "no fabric between nodes"
@@ -44,8 +45,8 @@ NO_FABRIC: Final = "no fabric between nodes"
 _EXAMPLES: Final = 3
 _TIE: Final = 1e-9
 
-Scored = tuple[float, float, int, Machine, Performance, OnShape]
-"""Total cost, hours and accelerators, by which options are sorted, and what they are of."""
+Scored = tuple[float, float, int, Machine, Performance, OnShape, float]
+"""Total cost, hours and accelerators, by which options are sorted, and what an `Option` is made of."""
 _COST: Final = itemgetter(0)
 _RANK: Final = itemgetter(0, 1, 2)
 
@@ -54,22 +55,19 @@ def optimise(
     workload: Workload,
     machines: Iterable[Machine],
     limits: JobLimits | None = None,
-    *,
-    interruptions: Interruptions | None = None,
-) -> JobPlan:
+) -> JobOptions:
     """Find the cheapest way to run a job, and the front of cost against time.
 
     Args:
         workload: The job.
         machines: What can be bought, where and how; see the rules at the top of this module.
         limits: Deadline, number of accelerators, and limits on money.
-        interruptions: How often nodes stop.
 
     Returns:
         The options. If `gpus` is given and the model fits on none of them, the options are those that do not fit.
     """
     limits = limits or JobLimits()
-    job = job_for(workload, interruptions or Interruptions(), limits.serve, across_nodes=limits.interconnect == "any")
+    job = job_for(workload, limits.serve, across_nodes=limits.interconnect == "any")
     search = _Search(job, machines, limits)
     items = search.cheapest(must_fit=True)
     rejected, outcomes = search.rejections(), search.outcomes()
@@ -80,13 +78,13 @@ def optimise(
         items += [item for item in thin(search.front(), FRONT_POINTS) if (id(item[3]), item[2]) not in listed]
     items.sort(key=_RANK)
     pareto = _pareto(items) if items and items[0][4].fits else ()
-    return JobPlan(job, limits, Options([item[3:] for item in items]), pareto, rejected, outcomes)
+    return JobOptions(job, limits, Options([item[3:] for item in items]), pareto, rejected, outcomes)
 
 
-def _scored(price: float, machine: Machine, done: Performance, on: OnShape) -> Scored:
-    total = done.hours * done.nodes * price + machine.transfer_usd
+def _scored(machine: Machine, done: Performance, each: "_Class") -> Scored:
+    total = done.hours * machine.hourly_usd(done.nodes) + machine.transfer_usd
     # Rounded, so that rounding errors do not decide between counts that cost the same.
-    return (round(total, 6), done.hours, done.accelerators, machine, done, on)
+    return (round(total, 6), done.hours, done.accelerators, machine, done, each.on, each.preemptions)
 
 
 def _pareto(items: Sequence[Scored]) -> tuple[int, ...]:
@@ -125,30 +123,44 @@ def node_counts(least: int, most: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Class:
-    """Machines on which a job performs alike: the same shape, purchase and fabric rule.
+    """Machines on which a job performs alike: the same shape, preemptions, lifetime and fabric rule.
+
+    A machine whose price depends on the number of nodes is a class of its own.
 
     Attributes:
         on: The job on this shape.
-        spot: Whether the nodes can be preempted.
+        preemptions: How often a node is preempted in a day.
         group: For the fabric rule.
+        max_hours: For how long the job may run.
         most: How many nodes are considered.
-        machines: Hourly cost of a node, how many may be bought, and the machine; the cheapest first.
+        machines: The lowest hourly cost of a node, how many may be bought, and the machine; the cheapest first.
     """
 
     on: OnShape
-    spot: bool
+    preemptions: float
     group: str
+    max_hours: float
     most: int
     machines: list[tuple[float, int, Machine]]
 
     @property
     def price(self) -> float:
-        """USD per node-hour of the cheapest machine."""
+        """The lowest USD per node-hour of the cheapest machine."""
         return self.machines[0][0]
 
     def least_node_hours(self, nodes: int) -> float:
         """Return what `nodes` or more take at least, in nodes x hours."""
-        return self.on.least_node_hours(nodes, spot=self.spot)
+        return self.on.least_node_hours(nodes, self.preemptions)
+
+    @property
+    def unit(self) -> float:
+        """The lowest cost of a node-hour in the unit of `per_hour`."""
+        return 1.0 if self.machines[0][2].quote_for is None else self.price
+
+    def per_hour(self, nodes: int) -> float:
+        """Return by what the cost of an hour on so many nodes is compared: nodes where all cost the same, else USD."""
+        machine = self.machines[0][2]
+        return nodes if machine.quote_for is None else machine.hourly_usd(nodes)
 
     def cheapest(self, nodes: int, hours: float) -> Machine | None:
         """Return the machine on which so many nodes cost least for so long, None if none allows as many."""
@@ -157,7 +169,7 @@ class _Class:
             # Transfer only adds to what the nodes cost.
             if price * nodes * hours >= least:
                 break
-            total = price * nodes * hours + machine.transfer_usd
+            total = machine.hourly_usd(nodes) * hours + machine.transfer_usd
             if nodes <= most and total < least:
                 best, least = machine, total
         return best
@@ -176,16 +188,27 @@ class _Search:
         self._largest: dict[str, int] = {}
         for each in self._classes:
             shape = each.on.shape
-            if shape.accelerator.linked:
+            if shape.accelerator.linked and self._is_affordable(each):
                 self._largest[each.group] = max(self._largest.get(each.group, 0), shape.per_node)
                 if shape.fabric:
                     self._fabric.add(each.group)
+
+    def _is_affordable(self, each: _Class) -> bool:
+        """Return whether the smallest gang of a class costs no more in an hour than is allowed."""
+        limit = self._limits.max_hourly
+        return limit is None or each.machines[0][2].hourly_usd(self._first(each)) <= limit + _TIE
+
+    def _first(self, each: _Class) -> int:
+        """Return the fewest nodes that have as many accelerators as asked for."""
+        gpus = self._limits.gpus
+        return 1 if gpus is None else -(-gpus // each.on.shape.per_node)
 
     def _sort(self, machines: Iterable[Machine]) -> list[_Class]:
         shapes: dict[tuple[object, ...], OnShape | str] = {}
         # Lines of a table share their instance type: looking it up by identity is much faster than by its fields.
         instances: dict[int, OnShape | str] = {}
         found: dict[tuple[object, ...], _Class] = {}
+        given = self._given_preemptions()
         for machine in machines:
             offer = machine.offer
             instance = offer.instance
@@ -194,13 +217,17 @@ class _Search:
                 key = (instance.accelerator, instance.accelerators, bool(instance.fabric), instance.hosts)
                 on = instances[id(instance)] = shapes[key] = shapes.get(key) or self._on(instance)
             if isinstance(on, str):
-                self._rejected.setdefault(on, []).append(machine)
+                self._reject(on, machine)
                 continue
-            group = (id(on), offer.purchase == "spot", machine.group)
+            rate = 0.0
+            if offer.purchase == "spot":
+                rate = PREEMPTIONS_PER_DAY if machine.preemptions_per_day is None else machine.preemptions_per_day
+                rate = rate if given is None else given
+            group = (id(on), rate, machine.group, machine.max_hours, machine.quote_for and id(machine))
             item = found.get(group)
             if item is None:
-                family = machine.group or on.shape.accelerator.family
-                item = found[group] = _Class(on, offer.purchase == "spot", family, self._most(on.shape.per_node), [])
+                family, hours = machine.group or on.shape.accelerator.family, min(self._max_hours, machine.max_hours)
+                item = found[group] = _Class(on, rate, family, hours, self._most(on.shape.per_node), [])
             price, most = offer.quote.hourly_cost, item.most
             if machine.max_nodes is not None or self._limits.max_hourly is not None:
                 most = self._allowance(most, price, machine)
@@ -208,6 +235,11 @@ class _Search:
         for item in found.values():
             item.machines.sort(key=itemgetter(0))
         return list(found.values())
+
+    def _given_preemptions(self) -> float | None:
+        """Return how often a spot node is preempted in a day, as the job says; a served model loses nothing by it."""
+        workload = self._job.workload
+        return workload.preemptions_per_day if isinstance(workload, (Training, Finetuning)) else 0.0
 
     def _on(self, instance: InstanceType) -> OnShape | str:
         accelerator = accelerators.get(instance.accelerator)
@@ -222,16 +254,18 @@ class _Search:
         items = []
         for each in self._classes:
             found: dict[int, Performance | str] = {}
-            for price, most, machine in each.machines:
+            for _, most, machine in each.machines:
+                if machine.max_nodes == 0:
+                    continue
                 best = found.get(most)
                 if best is None:
                     best = found[most] = self._best(each, most, must_fit=must_fit)
                 if isinstance(best, str):
-                    self._reject(best, machine, most)
+                    self._reject(self._named(best, each, most, machine), machine)
                     continue
-                item = _scored(price, machine, best, each.on)
+                item = _scored(machine, best, each)
                 if self._is_over_budget(item):
-                    self._reject(OVER_BUDGET, machine, most)
+                    self._reject(OVER_BUDGET, machine)
                 else:
                     items.append(item)
         return items
@@ -265,13 +299,13 @@ class _Search:
                 # More nodes cost no less, so that the same point also beats all that take as long.
                 beaten = node_hours / hours
                 continue
-            done = each.on.performance(nodes, spot=each.spot)
-            if done is None or done.hours > self._max_hours:
+            done = each.on.performance(nodes, each.preemptions)
+            if done is None or done.hours > each.max_hours:
                 continue
             machine = each.cheapest(nodes, done.hours)
             if machine is None:
                 continue
-            item = _scored(machine.offer.quote.hourly_cost, machine, done, each.on)
+            item = _scored(machine, done, each)
             if not self._is_over_budget(item):
                 yield item
 
@@ -283,14 +317,16 @@ class _Search:
 
     def _allowance(self, most: int, price: float, machine: Machine) -> int:
         """Return how many nodes of a machine may be bought, of `most` that are considered."""
-        if self._limits.max_hourly is not None and price:
-            most = min(most, int(self._limits.max_hourly / price + _TIE))
+        limit = self._limits.max_hourly
+        if limit is not None and machine.quote_for is not None:
+            most = bisect_right(range(1, most + 1), limit + _TIE, key=machine.hourly_usd)
+        elif limit is not None and price:
+            most = min(most, int(limit / price + _TIE))
         return most if machine.max_nodes is None else min(most, machine.max_nodes)
 
     def _best(self, each: _Class, most: int, *, must_fit: bool) -> Performance | str:
         """Return the cheapest of up to `most` nodes, the fewest of equal ones; or why there is none."""
-        on, gpus = each.on, self._limits.gpus
-        first = 1 if gpus is None else -(-gpus // on.shape.per_node)
+        on, first = each.on, self._first(each)
         if most < first:
             return TOO_FEW
         if must_fit:
@@ -302,35 +338,39 @@ class _Search:
         if math.isinf(each.least_node_hours(first)):
             return INTERRUPTED
         first = self._enough(each, first, most) if must_fit else first
-        return self._scan(each, first, most, must_fit=must_fit) if first <= most else TOO_SLOW
+        return self._scan(each, first, most, must_fit=must_fit) if first <= most else self._too_slow(each)
+
+    def _too_slow(self, each: _Class) -> str:
+        return TOO_SLOW if each.max_hours >= self._max_hours else ENDS_EARLY
 
     def _scan(self, each: _Class, first: int, most: int, *, must_fit: bool) -> Performance | str:
         best: Performance | None = None
         reason, cost = NO_FABRIC, math.inf
         for nodes in self._counts(each, first, most):
-            if each.least_node_hours(nodes) >= cost * (1 - _TIE):
+            if each.least_node_hours(nodes) * each.unit >= cost * (1 - _TIE):
                 break
             if reason == NO_FABRIC:
                 reason = NO_FIT
-            done = each.on.performance(nodes, spot=each.spot, must_fit=must_fit)
+            done = each.on.performance(nodes, each.preemptions, must_fit=must_fit)
             # What does not fit is shown for its memory, whatever time it would take.
             if done is None or done.fits != must_fit:
                 continue
-            if must_fit and done.hours > self._max_hours * (1 + _TIE):
-                reason = TOO_SLOW
-            elif done.hours * nodes < cost * (1 - _TIE):
-                best, cost = done, done.hours * nodes
+            if must_fit and done.hours > each.max_hours * (1 + _TIE):
+                reason = self._too_slow(each)
+            elif done.hours * each.per_hour(nodes) < cost * (1 - _TIE):
+                best, cost = done, done.hours * each.per_hour(nodes)
         return best or reason
 
     def _enough(self, each: _Class, first: int, most: int) -> int:
         """Return a number of nodes, at least `first`, below which the job can't be done by the deadline."""
-        if math.isinf(self._max_hours):
+        limit = each.max_hours
+        if math.isinf(limit):
             return first
         while first <= most:
             least = each.least_node_hours(first)
-            if least <= first * self._max_hours * (1 + _TIE):
+            if least <= first * limit * (1 + _TIE):
                 break
-            first = math.ceil(least / self._max_hours - _TIE) if least < math.inf else most + 1
+            first = math.ceil(least / limit - _TIE) if least < math.inf else most + 1
         return first
 
     def _counts(self, each: _Class, first: int, most: int) -> Iterator[int]:
@@ -349,15 +389,25 @@ class _Search:
     def _is_over_budget(self, item: Scored) -> bool:
         return self._limits.budget is not None and item[0] > self._limits.budget
 
-    def _reject(self, reason: str, machine: Machine, most: int) -> None:
-        if machine.max_nodes == most and reason in (TOO_SLOW, TOO_FEW, NO_FIT):
-            reason = f"{reason} with the nodes that {machine.limited_by} allows"
+    def _named(self, reason: str, each: _Class, most: int, machine: Machine) -> str:
+        """Return a reason with what limits the number of nodes, if that is why the job can't be done."""
+        if most == each.most or reason not in (TOO_SLOW, ENDS_EARLY, TOO_FEW, NO_FIT):
+            return reason
+        limit = machine.limited_by if machine.max_nodes == most else "max_hourly"
+        return (
+            f"more nodes than {limit} allows" if reason == TOO_FEW else f"{reason} with the nodes that {limit} allows"
+        )
+
+    def _reject(self, reason: str, machine: Machine) -> None:
         self._rejected.setdefault(reason, []).append(machine)
 
     def rejections(self) -> dict[str, Rejection]:
         """Return the reasons why machines were left out, the most frequent first."""
         ordered = sorted(self._rejected.items(), key=lambda item: -len(item[1]))
-        return {reason: Rejection(len(left), tuple(map(_describe, left[:_EXAMPLES]))) for reason, left in ordered}
+        return {
+            reason: Rejection(sum(len(each.zones) or 1 for each in left), tuple(map(_describe, left[:_EXAMPLES])))
+            for reason, left in ordered
+        }
 
     def outcomes(self) -> dict[str, str]:
         """Return, for each accelerator, the reason that left most of its machines out."""

@@ -1,18 +1,21 @@
 """The allowed machines of a job, its limits, and the options that are found."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
-from multicompute.offer import Listing, Offer, Part
+from multicompute.offer import Listing, Offer, Part, Quote
 from multicompute.plan import Candidate, Rejection
+from multicompute.sizing.memory import GIB
 from multicompute.sizing.performance import Job, OnShape, Performance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from multicompute.price_feed import Interruption
 
 LONGEST: Final = timedelta(days=365)
 """A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
@@ -22,29 +25,58 @@ MAX_NODES: Final = 2_048
 """The same in nodes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """An offer that a job may be run on.
 
     Attributes:
-        offer: What is bought.
-        max_nodes: So many at most, by quota or capacity; None if nothing is known.
+        offer: What is bought, in the first of its zones.
+        zones: All zones that sell it alike; () for that of the offer alone.
+        max_nodes: So many at most, by quota, capacity or inventory; None if nothing is known. With 0, it only counts for the
+            fabric rule: nodes of others are not to be joined without a fabric because this one is out of capacity.
         limited_by: What sets `max_nodes`, for messages.
+        max_hours: For how many hours its cloud lets nodes live at most.
         group: The accelerators for which the fabric rule is decided together; the family of the accelerator by default.
         transfer_usd: What it costs once to bring the data there.
+        ends_early: Whether that is shorter than the ttl of the request.
+        preemptions_per_day: How often the cloud takes one of these spot nodes back; None if that is not known.
+        interruption: The same as its vendor publishes it.
+        quote_for: Returns the price per node-hour of a number of nodes, where a discount covers only some of them; `offer` then has
+            the lowest. None where the price does not depend on it.
     """
 
     offer: Offer
+    zones: tuple[str, ...] = ()
     max_nodes: int | None = None
     limited_by: str = "quota"
+    max_hours: float = math.inf
     group: str = ""
     transfer_usd: float = 0.0
+    ends_early: bool = False
+    preemptions_per_day: float | None = None
+    interruption: "Interruption | None" = None
+    quote_for: Callable[[int], Quote] | None = None
 
     @classmethod
     def of(cls, listing: Listing) -> Self:
         """Return a line of an offer table as a machine, in the first of its zones."""
-        zone = min(listing.zones, default="")
-        return cls(Offer(listing.instance, listing.region.name, zone, listing.purchase, listing.quote))
+        zones = tuple(sorted(listing.zones)) or ("",)
+        offer = Offer(listing.instance, listing.region.name, zones[0], listing.purchase, listing.quote)
+        return cls(offer=offer, zones=zones, max_nodes=listing.machines, limited_by="the inventory")
+
+    @property
+    def is_spot(self) -> bool:
+        """Return whether its cloud may take the nodes back."""
+        return self.offer.purchase == "spot"
+
+    def hourly_usd(self, nodes: int) -> float:
+        """Return USD per hour of a number of nodes."""
+        quote = self.offer.quote if self.quote_for is None else self.quote_for(nodes)
+        return nodes * quote.hourly_cost
+
+    def offer_for(self, nodes: int) -> Offer:
+        """Return the offer at the price that a number of nodes pays."""
+        return self.offer if self.quote_for is None else replace(self.offer, quote=self.quote_for(nodes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +117,13 @@ class Option:
         machine: What is bought.
         performance: How the job performs on so many of it.
         on: The job on this shape of machine, for other numbers of nodes.
+        preemptions: How often one node is preempted in a day, as assumed here.
     """
 
     machine: Machine
     performance: Performance
     on: OnShape
+    preemptions: float = 0.0
 
     @property
     def job(self) -> Job:
@@ -114,7 +148,7 @@ class Option:
     @property
     def hourly_usd(self) -> float:
         """USD per hour of the gang."""
-        return self.nodes * self.machine.offer.quote.hourly_cost
+        return self.machine.hourly_usd(self.nodes)
 
     @property
     def total_usd(self) -> float:
@@ -124,12 +158,30 @@ class Option:
     @property
     def is_spot(self) -> bool:
         """Return whether the nodes can be preempted."""
-        return self.machine.offer.purchase == "spot"
+        return self.machine.is_spot
+
+    @property
+    def mfu(self) -> float:
+        """Expected share of the dense peak."""
+        return self.performance.mfu
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the accelerators have enough memory."""
+        return self.performance.fits
 
     @property
     def candidate(self) -> Candidate:
-        """The gang as a candidate of a plan."""
-        return Candidate((Part(self.machine.offer, self.nodes),))
+        """The gang as a candidate of a plan, in the first zone of the machine."""
+        machine = self.machine
+        return Candidate(
+            (Part(machine.offer_for(self.nodes), self.nodes),),
+            max_lifetime=None if math.isinf(machine.max_hours) else timedelta(hours=machine.max_hours),
+            ends_early=machine.ends_early,
+            hours=self.hours,
+            transfer_cost=machine.transfer_usd,
+            interruption=machine.interruption,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return the option in JSON terms: the fields of a candidate, and those of the job."""
@@ -144,6 +196,8 @@ class Option:
             "hours": done.hours,
             "total_usd": round(self.total_usd, 6),
             "accelerator_hours": done.accelerator_hours,
+            "preemptions_per_node_day": self.preemptions,
+            "per_accelerator_gib": self.job.footprint.per_accelerator(done.layout) / GIB,
             "fits": done.fits,
             "parallelism": done.layout.to_dict(),
         }
@@ -152,9 +206,14 @@ class Option:
 class Options(Sequence[Option]):
     """Options in order, made when they are looked up."""
 
-    def __init__(self, items: Sequence[tuple[Machine, Performance, OnShape]]) -> None:
+    def __init__(self, items: Sequence[tuple[Machine, Performance, OnShape, float]]) -> None:
         """Keep what each option is made of."""
         self._items = items
+
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """The machine of each option; faster than making the options."""
+        return [item[0] for item in self._items]
 
     def __len__(self) -> int:
         """Return how many options there are."""
@@ -163,8 +222,8 @@ class Options(Sequence[Option]):
     @overload
     def __getitem__(self, index: int) -> Option: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Option]: ...
-    def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+    def __getitem__(self, index: slice) -> "Options": ...
+    def __getitem__(self, index: int | slice) -> "Option | Options":
         """Make the option at this index, or the options of this slice."""
         if isinstance(index, slice):
             return Options(self._items[index])
@@ -176,7 +235,7 @@ class Options(Sequence[Option]):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class JobPlan:
+class JobOptions:
     """The options of a job, cheapest first, and why everything else was left out.
 
     Attributes:
@@ -184,13 +243,13 @@ class JobPlan:
         limits: What the options keep to.
         options: The cheapest count of each machine, and points of the front; cheapest first.
         pareto: Indices of the options that no other one beats in cost or time without being worse in the other.
-        rejected: Reason -> how many machines it left out, and examples.
+        rejected: Reason -> how many offers it left out, and examples.
         outcomes: Accelerator -> why it has no option, for those that have none.
     """
 
     job: Job
     limits: JobLimits
-    options: Sequence[Option]
+    options: Options
     pareto: tuple[int, ...]
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
     outcomes: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from multicompute.accelerators import Accelerator
 from multicompute.sizing.flops import total_flops, training_flops_per_token
-from multicompute.sizing.interruptions import Interruptions, lost_share
+from multicompute.sizing.interruptions import checkpoint_hours, hours_between, lost_share
 from multicompute.sizing.memory import Footprint, Layout, footprint, usable_memory
 from multicompute.sizing.mfu import (
     INTERLEAVED,
@@ -24,7 +24,7 @@ from multicompute.sizing.mfu import (
 from multicompute.sizing.parallelism import MAX_TENSOR, LayoutFinder, divisors, min_accelerators, tightest_layout
 from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, throughput
 from multicompute.sizing.storage import checkpoint_bytes
-from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
+from multicompute.workloads.description import Finetuning, Inference, Training, Workload
 
 LEAST_GOODPUT: Final = 0.05
 """A gang that is interrupted so often that less of its time makes progress is no option."""
@@ -87,11 +87,17 @@ class OnShape(Protocol):
     def obstacle(self) -> str:
         """The reason why no number of nodes suffices, if it is not only that the model does not fit."""
 
-    def least_node_hours(self, nodes: int, *, spot: bool) -> float:
+    def least_node_hours(self, nodes: int, preemptions: float) -> float:
         """Return what `nodes` or more take at least, in nodes x hours; never less for more nodes."""
 
-    def performance(self, nodes: int, *, spot: bool, must_fit: bool = True) -> Performance | None:
-        """Return how the job performs, None if it does not fit or makes no progress."""
+    def performance(self, nodes: int, preemptions: float, *, must_fit: bool = True) -> Performance | None:
+        """Return how the job performs, None if it does not fit or makes no progress.
+
+        Args:
+            nodes: How many nodes.
+            preemptions: How often one node is preempted in a day; 0 for nodes that are not spot.
+            must_fit: Whether a job that does not fit has no performance.
+        """
 
     def mfu_range(self, done: Performance) -> tuple[float, float]:
         """Return the range around the expected MFU."""
@@ -102,7 +108,6 @@ class Job:
 
     Args:
         workload: What is to be done.
-        interruptions: What stops it.
         serve: For how long a model is served that has no number of tokens to generate.
         across_nodes: Whether a replica of a served model may span nodes that have no fabric.
     """
@@ -110,7 +115,6 @@ class Job:
     def __init__(
         self,
         workload: Workload,
-        interruptions: Interruptions | None = None,
         *,
         serve: timedelta = timedelta(hours=1),
         across_nodes: bool = False,
@@ -118,7 +122,6 @@ class Job:
         """Compute what is the same on every shape of machine."""
         self.workload = workload
         self.across_nodes = across_nodes
-        self.interruptions = interruptions or Interruptions()
         self.serve_hours = serve.total_seconds() / 3600
         self.flops = total_flops(workload)
         self.footprint: Footprint = footprint(workload)
@@ -128,7 +131,7 @@ class Job:
             self.zero, ranks, self.checkpoint = workload.zero, batch_ranks(workload), checkpoint_bytes(workload)
         self._finder = LayoutFinder(self.footprint, heads=workload.shape.heads, zero=self.zero, max_data=ranks)
         self._layouts: dict[tuple[float, int, int], Layout | None] = {}
-        self._goodputs: dict[tuple[int, int, bool], float] = {}
+        self._goodputs: dict[tuple[int, int, float], float] = {}
         self._least: dict[float, int | None] = {}
         self._shapes: dict[tuple[str, int, bool, int], OnShape | str] = {}
 
@@ -166,22 +169,24 @@ class Job:
             self._layouts[key] = self._finder.find(count, per_node, usable_memory(memory_gib))
         return self._layouts[key]
 
-    def goodput(self, machines: int, accelerators: int, *, spot: bool) -> float:
+    def goodput(self, machines: int, accelerators: int, preemptions: float) -> float:
         """Return the share of the time in which a gang makes progress.
 
         A given MFU has no losses but the preemptions of spot nodes: it is that of the complete job. A served model has
         none: a replica that stops is started again while the others go on.
         """
-        is_given = self.workload.mfu is not None
-        if self.checkpoint is None or (is_given and not spot):
+        workload, is_given = self.workload, self.workload.mfu is not None
+        if self.checkpoint is None or (is_given and not preemptions):
             return 1.0
-        key = (machines, accelerators, spot)
+        key = (machines, accelerators, preemptions)
         found = self._goodputs.get(key)
         if found is None:
-            rules = self.interruptions
-            between = rules.hours_between(nodes=machines, accelerators=accelerators, spot=spot, hardware=not is_given)
-            checkpoint = rules.checkpoint_hours(self.checkpoint, machines)
-            found = self._goodputs[key] = 1.0 - lost_share(checkpoint, between, rules.restart_minutes / 60)
+            assert isinstance(workload, (Training, Finetuning))
+            between = hours_between(
+                workload, nodes=machines, accelerators=accelerators, preemptions=preemptions, failures=not is_given
+            )
+            checkpoint = checkpoint_hours(workload, self.checkpoint, machines)
+            found = self._goodputs[key] = 1.0 - lost_share(checkpoint, between, workload.restart_minutes / 60)
         return found
 
     def tightest(self, count: int, per_node: int) -> Layout:
@@ -191,9 +196,9 @@ class Job:
 
 
 @functools.lru_cache(maxsize=16)
-def job_for(workload: Workload, interruptions: Interruptions, serve: timedelta, *, across_nodes: bool) -> Job:
+def job_for(workload: Workload, serve: timedelta, *, across_nodes: bool) -> Job:
     """Return a job. The same arguments give the same object, which keeps its computed values."""
-    return Job(workload, interruptions, serve=serve, across_nodes=across_nodes)
+    return Job(workload, serve=serve, across_nodes=across_nodes)
 
 
 class TrainingOnShape:
@@ -209,8 +214,8 @@ class TrainingOnShape:
         self._is_given = workload.mfu is not None
         self._peak_flops = peak * 1e12
         self._node_hours = job.flops / (shape.per_node * self._peak_flops * self._base.expected * 3600)
-        self._least_hours: dict[tuple[int, bool], float] = {}
-        self._done: dict[tuple[int, bool, bool], Performance | None] = {}
+        self._least_hours: dict[tuple[int, float], float] = {}
+        self._done: dict[tuple[int, float, bool], Performance | None] = {}
         self._ranks = batch_ranks(workload)
         self._widest = max(each for each in divisors(workload.shape.heads) if each <= min(shape.per_node, MAX_TENSOR))
         self._stages = self._fewest_stages()
@@ -227,12 +232,12 @@ class TrainingOnShape:
         """The reason why no number of nodes suffices: memory only."""
         return ""
 
-    def least_node_hours(self, nodes: int, *, spot: bool) -> float:
+    def least_node_hours(self, nodes: int, preemptions: float) -> float:
         """Return what `nodes` or more take at least: C / (g v MFU) / goodput, without the losses of the layout."""
-        key = (nodes, spot)
+        key = (nodes, preemptions)
         found = self._least_hours.get(key)
         if found is None:
-            factor = self._goodput(nodes, spot=spot)
+            factor = self._goodput(nodes, preemptions)
             factor = 0.0 if factor < LEAST_GOODPUT else factor
             if not self._is_given:
                 count = nodes * self.shape.per_node
@@ -240,14 +245,14 @@ class TrainingOnShape:
             found = self._least_hours[key] = self._node_hours / factor if factor else math.inf
         return found
 
-    def performance(self, nodes: int, *, spot: bool, must_fit: bool = True) -> Performance | None:
+    def performance(self, nodes: int, preemptions: float, *, must_fit: bool = True) -> Performance | None:
         """Return how the job performs: T = C / (n v MFU) / goodput."""
-        key = (nodes, spot, must_fit)
+        key = (nodes, preemptions, must_fit)
         if key not in self._done:
-            self._done[key] = self._performance(nodes, spot=spot, must_fit=must_fit)
+            self._done[key] = self._performance(nodes, preemptions, must_fit=must_fit)
         return self._done[key]
 
-    def _performance(self, nodes: int, *, spot: bool, must_fit: bool) -> Performance | None:
+    def _performance(self, nodes: int, preemptions: float, *, must_fit: bool) -> Performance | None:
         count = nodes * self.shape.per_node
         layout = self.job.layout(count, self.shape.accelerator.memory_gib, self.shape.per_node)
         fits = layout is not None
@@ -256,7 +261,7 @@ class TrainingOnShape:
                 return None
             layout = self.job.tightest(count, self.shape.per_node)
         mfu = self._mfu(layout, nodes)
-        goodput = self._goodput(nodes, spot=spot)
+        goodput = self._goodput(nodes, preemptions)
         if goodput < LEAST_GOODPUT:
             return None
         rate = count * self._peak_flops * mfu
@@ -310,8 +315,8 @@ class TrainingOnShape:
         idle = (stages - 1) / stages * count / (INTERLEAVED * self._ranks * self._widest)
         return max(1.0 / (1.0 + idle), TENSOR_ACROSS_NODES)
 
-    def _goodput(self, nodes: int, *, spot: bool) -> float:
-        return self.job.goodput(nodes * self.shape.hosts, nodes * self.shape.per_node, spot=spot)
+    def _goodput(self, nodes: int, preemptions: float) -> float:
+        return self.job.goodput(nodes * self.shape.hosts, nodes * self.shape.per_node, preemptions)
 
     def _mfu(self, layout: Layout, nodes: int) -> float:
         if self._is_given:
@@ -375,7 +380,7 @@ class ServingOnShape:
         each, per_node = self._replica.accelerators, self.shape.per_node
         return -(-self._replicas // (per_node // each)) if each <= per_node else -(-each * self._replicas // per_node)
 
-    def least_node_hours(self, nodes: int, *, spot: bool) -> float:
+    def least_node_hours(self, nodes: int, preemptions: float) -> float:
         """Return what `nodes` or more take at least, in nodes x hours."""
         workload, per_node = self._workload, self.shape.per_node
         if workload.tokens is None:
@@ -392,7 +397,7 @@ class ServingOnShape:
             return done.mfu, done.mfu
         return done.mfu * EAGER_SHARE / BANDWIDTH_SHARE, done.mfu * COMPILED_SHARE / BANDWIDTH_SHARE
 
-    def performance(self, nodes: int, *, spot: bool, must_fit: bool = True) -> Performance | None:
+    def performance(self, nodes: int, preemptions: float, *, must_fit: bool = True) -> Performance | None:
         """Return how the model is served; a preempted replica is started again, so that spot loses nothing here."""
         count = nodes * self.shape.per_node
         replica = self._replica

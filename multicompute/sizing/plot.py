@@ -8,14 +8,16 @@ from multicompute.errors import ConfigError, SpecError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from multicompute.sizing.options import JobPlan
+    from multicompute.sizing.options import JobOptions
 
 FORMATS: Final = ("png", "svg")
-_KINDS: Final = 8
-"""Accelerators with a colour of their own; the others are grey."""
+_KINDS: Final = 7
+"""Accelerators with a colour of their own; the others are grey, as the eighth colour is."""
+_NAMED: Final = 5
+"""So many points of the front are named at most."""
 
 
-def plot(plan: "JobPlan", path: str | Path) -> Path:
+def plot(plan: "JobOptions", path: str | Path) -> Path:
     """Write a picture of cost against time for every option, one colour for each accelerator, and the front as a line.
 
     Args:
@@ -26,19 +28,33 @@ def plot(plan: "JobPlan", path: str | Path) -> Path:
         The path that was written.
 
     Raises:
-        SpecError: The ending is another one, or there is no option to draw.
+        SpecError: The ending is another one, the file can't be written, or there is no option to draw.
         ConfigError: Matplotlib is not installed.
+    """
+    target, kind = check_ending(path)
+    # Without a date in it, the same plan gives the same file.
+    picture = draw(plan)
+    try:
+        picture.savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    except OSError as error:
+        raise SpecError(f"plot={str(path)!r}: can't be written: {error.strerror or error}") from error
+    return target
+
+
+def check_ending(path: str | Path) -> tuple[Path, str]:
+    """Return the path of a picture, and its format.
+
+    Raises:
+        SpecError: The ending is not that of a format.
     """
     target = Path(path).expanduser()
     kind = target.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise SpecError(f"plot={str(path)!r}: must end in .png or .svg")
-    # Without a date in it, the same plan gives the same file.
-    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
-    return target
+    return target, kind
 
 
-def draw(plan: "JobPlan") -> "Figure":
+def draw(plan: "JobOptions") -> "Figure":
     """Return the picture as a figure of matplotlib, which notebooks show.
 
     Raises:
@@ -56,7 +72,7 @@ def draw(plan: "JobPlan") -> "Figure":
     return figure
 
 
-def _draw(axes: Any, plan: "JobPlan") -> None:
+def _draw(axes: Any, plan: "JobOptions") -> None:
     names = list(dict.fromkeys(option.accelerator for option in plan.options))
     for name in names[:_KINDS]:
         _scatter(axes, plan, [name], label=name, colour=None)
@@ -68,16 +84,26 @@ def _draw(axes: Any, plan: "JobPlan") -> None:
     )
     if plan.limits.deadline is not None:
         axes.axvline(plan.limits.max_hours, color="red", linestyle="--", linewidth=1, label="deadline")
+    for option in front[:: -(-len(front) // _NAMED)] if front else ():
+        name = f"{option.nodes:,} x {option.machine.offer.instance.name}"
+        axes.annotate(
+            name,
+            (option.hours, option.total_usd),
+            xytext=(-4, -10),
+            textcoords="offset points",
+            fontsize="x-small",
+            ha="right",
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda usd, _: f"${usd:,.0f}")
     axes.set_xlabel("hours")
-    axes.set_ylabel("USD for the complete job")
-    workload = plan.job.workload
-    axes.set_title(f"{workload.task}, {workload.total_params / 1e9:,.4g}B parameters")
+    axes.set_ylabel("cost of the complete job")
+    axes.set_title(str(plan.job.workload))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
 
 
-def _scatter(axes: Any, plan: "JobPlan", names: list[str], *, label: str, colour: str | None) -> None:
+def _scatter(axes: Any, plan: "JobOptions", names: list[str], *, label: str, colour: str | None) -> None:
     shown = [option for option in plan.options if option.accelerator in names]
     axes.scatter([o.hours for o in shown], [o.total_usd for o in shown], s=14, alpha=0.6, label=label, color=colour)

@@ -6,15 +6,17 @@ from typing import Final, get_args
 from multicompute import accelerators, aliases
 from multicompute.accelerators import Accelerator
 from multicompute.errors import SpecError
-from multicompute.sizing.formats import Precision
 from multicompute.sizing.memory import GIB, Layout
 from multicompute.sizing.mfu import BaseMfu, Mfu, expected_mfu, peak_tflops
-from multicompute.sizing.options import JobPlan
+from multicompute.sizing.options import JobOptions
 from multicompute.sizing.performance import Job
 from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, Throughput, throughput
 from multicompute.sizing.storage import LoadingCheck, StorageNeeds, loading_check, storage_needs
-from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
+from multicompute.workloads.description import Finetuning, Inference, Training, Workload
+from multicompute.workloads.formats import Precision
 
+USUAL: Final = "h100"
+"""The accelerator where none is named."""
 USUAL_NODE: Final = 8
 """Accelerators of a node where no machine is named: boards with H100, MI300X or TPU v5e have eight."""
 
@@ -87,21 +89,51 @@ class Sizing:
         nodes = -(-self.count // self.per_node)
         return loading_check(self.workload, tokens_per_second=self.tokens_per_second, nodes=nodes)
 
-    def to_dict(self, plan: JobPlan | None = None) -> dict[str, object]:
+    def to_dict(self, plan: JobOptions | None = None) -> dict[str, object]:
         """Return the JSON form that the command line prints, with the options of `plan`."""
         return {
             "workload": self.workload.to_dict(),
             "flops": self.job.flops,
+            "accelerator": self.accelerator.name,
             "accelerator_hours": self.accelerator_hours,
+            "mfu": {
+                "expected": self.mfu.expected,
+                "low": self.mfu.low,
+                "high": self.mfu.high,
+                "basis": self.mfu.base.basis,
+            },
             "memory": {**self.job.footprint.to_dict(), "per_accelerator_gib": self.per_accelerator / GIB},
             "min_accelerators": self.min_accelerators,
+            **self._throughput_or_storage(),
             "options": [option.to_dict() for option in plan.options] if plan else [],
             "pareto": list(plan.pareto) if plan else [],
         }
 
+    def _throughput_or_storage(self) -> dict[str, object]:
+        if isinstance(self.workload, Inference):
+            replica = self.replica
+            throughput = {
+                "tokens_per_second": self.tokens_per_second,
+                "replicas": self.count // self.layout.accelerators,
+                "decode_step_seconds": replica.decode_step_seconds,
+                "prefill_seconds": replica.prefill_seconds,
+                "bound_by": "memory bandwidth" if replica.is_bandwidth_bound else "arithmetic",
+            }
+            return {"throughput": throughput}
+        needs, loading = self.storage, self.loading
+        storage = {
+            "checkpoint_gib": needs.checkpoint_bytes / GIB,
+            "checkpoints_gib": needs.checkpoints_bytes / GIB,
+            "data_gib": needs.source_bytes / GIB,
+            "needed_gb_per_second": loading.needed_bytes_per_second / 1e9,
+            "available_gb_per_second": loading.available_bytes_per_second / 1e9,
+            "bounds_data_loading": loading.is_bound,
+        }
+        return {"storage": storage}
+
 
 def size(
-    workload: Workload, accelerator: str | Accelerator = "h100", *, gpus: int | None = None, per_node: int = USUAL_NODE
+    workload: Workload, accelerator: str | Accelerator = USUAL, *, gpus: int | None = None, per_node: int = USUAL_NODE
 ) -> Sizing:
     """Size a workload on one accelerator, whatever machine it is in.
 

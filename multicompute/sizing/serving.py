@@ -7,7 +7,7 @@ from multicompute.accelerators import Accelerator
 from multicompute.sizing.flops import decode_flops, prefill_flops
 from multicompute.sizing.memory import Layout, cache_bytes, inference_footprint
 from multicompute.sizing.mfu import peak_tflops
-from multicompute.sizing.workload import Inference
+from multicompute.workloads.description import Inference
 
 PREFILL_MFU: Final = 0.5
 """PaLM 540B on 64 TPU v4: 43 % with one sequence of 2048 tokens, 76 % with 512 (Pope et al. 2022, arXiv 2211.05102, Table 2)."""

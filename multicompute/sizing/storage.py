@@ -3,16 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-from multicompute.sizing.formats import state_bytes
-from multicompute.sizing.workload import Finetuning, Training
+from multicompute.workloads.description import Finetuning, Training
+from multicompute.workloads.formats import state_bytes
 
 KEPT_CHECKPOINTS: Final = 3
 """Checkpoints that are kept. An assumption: the last two, and one that is being written."""
-TEXT_BYTES_PER_TOKEN: Final = 4.0
-"""Bytes of raw text per token: English with a vocabulary of 32K to 128K has 3.8 to 4.4 (Llama Team 2024, arXiv 2407.21783,
-section 3.2: 3.94 characters per token)."""
-READ_GB_PER_SECOND: Final = 1.0
-"""The rate at which a node reads from the storage. An assumption; object stores deliver 1 to 10 GB/s to a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +19,14 @@ class StorageNeeds:
         weights_bytes: The weights alone, as they are published.
         checkpoints_bytes: All checkpoints that are kept at the same time.
         data_bytes: The tokens as numbers.
-        text_bytes: The same as raw text, about.
+        source_bytes: The data as it is stored, with `bytes_per_token`.
     """
 
     checkpoint_bytes: float
     weights_bytes: float
     checkpoints_bytes: float
     data_bytes: float
-    text_bytes: float
+    source_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +73,17 @@ def storage_needs(workload: Training | Finetuning) -> StorageNeeds:
         weights_bytes=2.0 * workload.total_params,
         checkpoints_bytes=KEPT_CHECKPOINTS * checkpoint,
         data_bytes=workload.tokens * token_bytes(workload.shape.vocab),
-        text_bytes=workload.tokens * TEXT_BYTES_PER_TOKEN,
+        source_bytes=workload.tokens * workload.bytes_per_token,
     )
 
 
-def loading_check(
-    workload: Training | Finetuning,
-    *,
-    tokens_per_second: float,
-    nodes: int,
-    read_gb_per_second: float = READ_GB_PER_SECOND,
-    bytes_per_token: float = TEXT_BYTES_PER_TOKEN,
-) -> LoadingCheck:
+def loading_check(workload: Training | Finetuning, *, tokens_per_second: float, nodes: int) -> LoadingCheck:
     """Compare what the job reads with what the storage delivers.
 
     Args:
-        workload: The job.
+        workload: The job, which has the bytes of a token and what one node reads in a second.
         tokens_per_second: What all accelerators train on together.
         nodes: Machines that read.
-        read_gb_per_second: What one node reads, in GB per second.
-        bytes_per_token: Of the stored form; raw text by default. Images and video take thousands of times more.
     """
-    return LoadingCheck(tokens_per_second * bytes_per_token, nodes * read_gb_per_second * 1e9)
+    needed = tokens_per_second * workload.bytes_per_token
+    return LoadingCheck(needed, nodes * workload.storage_gb_per_second * 1e9)

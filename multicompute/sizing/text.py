@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Final
 
 from multicompute.plan_text import PURCHASE_WORDS
 from multicompute.sizing.memory import GIB, usable_memory
-from multicompute.sizing.workload import Finetuning, Inference, Training
-from multicompute.text import table, wrap
+from multicompute.text import Narrowing, table, wrap
+from multicompute.workloads.description import Inference
 
 if TYPE_CHECKING:
-    from multicompute.sizing.options import JobPlan, Option
+    from multicompute.sizing.options import JobOptions, Option
+    from multicompute.sizing.report import Sizing
 
 HEADERS: Final = ("", "nodes", "accelerators", "place", "time", "cost", "MFU", "GiB", "purchase and risk")
 """The columns of `rows`: MFU as low, expected and high; GiB as used and in all on each accelerator."""
 RIGHT: Final = frozenset({4, 5})
+NARROWING: Final = Narrowing(prose="purchase and risk", drop=("GiB", "MFU", "accelerators"), shorten=("place", "nodes"))
+NARROWER: Final = NARROWING._replace(prose="", drop=(*NARROWING.drop, "purchase and risk"))
+"""The same where less than `_ROOM` characters are left, which is too little for a column of prose."""
+_ROOM: Final = 76
 WIDTH: Final = 120
-"""Characters of a line of the table; other lines have 100."""
+"""Characters of a line of the table by default."""
+_PROSE: Final = 100
+"""Characters of other lines at most."""
 LEGEND: Final = {
     "*": "nothing else is cheaper without being slower",
     "MFU": "lowest, expected and highest; published runs set the range",
@@ -32,7 +39,60 @@ SHOWN: Final = 12
 _RISK_LIMIT: Final = 0.05
 
 
-def selected(plan: "JobPlan", limit: int) -> list[int]:
+def summary(sizing: "Sizing") -> list[str]:
+    """Return the figures of a workload on one accelerator, a sentence each."""
+    name, memory = sizing.accelerator.name, sizing.job.footprint
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "optimizer": memory.optimizer,
+        "activations": memory.activations + memory.working + memory.logits,
+        "KV cache": memory.kv_cache,
+    }
+    shown = ", ".join(f"{part} {size / GIB:,.4g}" for part, size in parts.items() if size)
+    room = usable_memory(sizing.accelerator.memory_gib) / GIB
+    least = f"at least {sizing.min_accelerators:,} x {name}" if sizing.min_accelerators else f"no number of {name}"
+    fit = "" if sizing.fits else ", which does not fit"
+    return [
+        f"memory: {memory.total / GIB:,.4g} GiB before any split: {shown}",
+        f"fit: {least}; on {sizing.count:,}, each holds {sizing.per_accelerator / GIB:.1f} of {room:.1f} usable GiB{fit}",
+        *(_served(sizing) if isinstance(sizing.workload, Inference) else _trained(sizing)),
+    ]
+
+
+def _served(sizing: "Sizing") -> list[str]:
+    replica, layout = sizing.replica, sizing.layout
+    bound = "memory bandwidth" if replica.is_bandwidth_bound else "arithmetic"
+    text = (
+        f"throughput: {sizing.tokens_per_second:,.4g} tokens/s on {sizing.count:,}, in replicas of {layout.accelerators}; a token "
+        f"takes {replica.decode_step_seconds * 1e3:.1f} ms, bound by {bound}, and a prompt {replica.prefill_seconds:.3g} s"
+    )
+    return [text]
+
+
+def _trained(sizing: "Sizing") -> list[str]:
+    mfu, needs, loading = sizing.mfu, sizing.storage, sizing.loading
+    share = f"{_share(mfu.expected)} (given)"
+    if mfu.base.basis != "given":
+        share = f"{_share(mfu.expected)} ({_share(mfu.low)} to {_share(mfu.high)})"
+    check = "holds the job up" if loading.is_bound else "does not hold the job up"
+    storage = (
+        f"storage: {needs.checkpoint_bytes / GIB:,.4g} GiB for a checkpoint, {needs.checkpoints_bytes / GIB:,.4g} for all that "
+        f"are kept, {needs.source_bytes / GIB:,.4g} for the data"
+    )
+    reading = (
+        f"loading: {sizing.count:,} read {loading.needed_bytes_per_second / 1e6:,.3g} of "
+        f"{loading.available_bytes_per_second / 1e6:,.0f} MB/s: the storage {check}"
+    )
+    time = f"time: {sizing.accelerator_hours:,.4g} hours of one {sizing.accelerator.name} at an MFU of {share}"
+    return [time, storage, reading]
+
+
+def _share(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.095 else f"{share:.2g}" if share < 0.0005 else f"{share:.1%}"
+
+
+def selected(plan: "JobOptions", limit: int) -> list[int]:
     """Return the indices of the options to show: the front, and the cheapest of each accelerator, at most `limit`."""
     chosen = dict.fromkeys((0,)) if plan.options else {}
     seen: set[str] = set()
@@ -50,7 +110,7 @@ def selected(plan: "JobPlan", limit: int) -> list[int]:
     return sorted(chosen)[:limit]
 
 
-def rows(plan: "JobPlan", limit: int = SHOWN) -> list[tuple[str, ...]]:
+def rows(plan: "JobOptions", limit: int = SHOWN) -> list[tuple[str, ...]]:
     """Return the options that a person decides between as cells under `HEADERS`; "*" marks the front of cost and time."""
     front = frozenset(plan.pareto)
     return [_row(plan.options[index], is_front=index in front) for index in selected(plan, limit)]
@@ -58,7 +118,7 @@ def rows(plan: "JobPlan", limit: int = SHOWN) -> list[tuple[str, ...]]:
 
 def _row(option: "Option", *, is_front: bool) -> tuple[str, ...]:
     done, offer = option.performance, option.machine.offer
-    low, high = (round(100 * share) for share in option.on.mfu_range(done))
+    low, high = option.on.mfu_range(done)
     used = option.job.footprint.per_accelerator(done.layout) / GIB
     return (
         "*" if is_front else "",
@@ -67,7 +127,7 @@ def _row(option: "Option", *, is_front: bool) -> tuple[str, ...]:
         f"{offer.provider} {offer.zone or offer.region}",
         hours_text(done.hours),
         f"${option.total_usd:,.0f}" if option.total_usd >= 100 else f"${option.total_usd:,.2f}",
-        f"{done.mfu:.0%}" if low == high else f"{low}-{done.mfu:.0%}-{high}",
+        _share(done.mfu) if low == high else "-".join(map(_share, (low, done.mfu, high))).replace("%-", "-"),
         f"{used:.0f}/{option.on.shape.accelerator.memory_gib:g}" + ("" if done.fits else "!"),
         ", ".join(filter(None, (PURCHASE_WORDS[offer.purchase], risk(option)))),
     )
@@ -88,19 +148,22 @@ def risk(option: "Option") -> str:
         found += [f"{1 - done.goodput:.0%} lost"] if done.goodput < 1 else []
     if done.nodes > 1 and not option.on.shape.fabric and option.on.shape.accelerator.kind != "tpu":
         found.append("no fabric")
+    each = -(-done.layout.tensor * done.layout.pipeline // option.on.shape.per_node)
+    if isinstance(option.job.workload, Inference) and each > 1:
+        found.append(f"a replica spans {each} nodes")
     if offer.quote.basis == "estimate":
         found.append("estimate")
     return ", ".join(found)
 
 
-def why_not_fewer(plan: "JobPlan", option: "Option") -> str:
+def why_not_fewer(plan: "JobOptions", option: "Option") -> str:
     """Return why one node less would not do, or what it would cost; "" for a single node."""
     nodes, done = option.nodes - 1, option.performance
     if nodes < 1:
         return ""
     count = nodes * option.on.shape.per_node
     name = f"{count:,} x {option.accelerator}"
-    fewer = option.on.performance(nodes, spot=option.is_spot)
+    fewer = option.on.performance(nodes, option.preemptions)
     if fewer is None:
         layout = option.job.tightest(count, option.on.shape.per_node)
         needed = option.job.footprint.per_accelerator(layout) / GIB
@@ -109,13 +172,13 @@ def why_not_fewer(plan: "JobPlan", option: "Option") -> str:
     if fewer.hours > plan.limits.max_hours:
         limit = timedelta(hours=plan.limits.max_hours)
         return f"{name} take {hours_text(fewer.hours)}, longer than {hours_text(limit.total_seconds() / 3600)}"
-    before, after = option.total_usd, fewer.hours * nodes * option.machine.offer.quote.hourly_cost
+    before, after = option.total_usd, fewer.hours * option.machine.hourly_usd(nodes) + option.machine.transfer_usd
     change = f"cost {after / before - 1:+.1%}" if before and abs(after / before - 1) > 5e-4 else "cost the same"
     return f"{name} {change} and take {hours_text(fewer.hours)} instead of {hours_text(done.hours)}"
 
 
-def why_not_others(plan: "JobPlan") -> list[str]:
-    """Return, for each accelerator but the cheapest one's, what it costs more or why it is left out."""
+def why_not_others(plan: "JobOptions") -> list[str]:
+    """Return what each accelerator but the cheapest one's costs more, and why the others are left out."""
     best = plan.best
     lines = []
     seen = {best.accelerator} if best else set()
@@ -126,25 +189,22 @@ def why_not_others(plan: "JobPlan") -> list[str]:
         more = f"{option.total_usd / best.total_usd - 1:+.0%}" if best.total_usd else "more"
         count = option.performance.accelerators
         lines.append(f"{option.accelerator}: {more}, {count:,} of them take {hours_text(option.hours)}")
-    lines += [f"{name}: {why}" for name, why in plan.outcomes.items() if name and name not in seen]
-    return lines
+    left: dict[str, list[str]] = {}
+    for name, why in plan.outcomes.items():
+        if name and name not in seen:
+            left.setdefault(why, []).append(name)
+    return lines + [f"{', '.join(names)}: {why}" for why, names in left.items()]
 
 
-def heading(plan: "JobPlan") -> str:
+def heading(plan: "JobOptions") -> str:
     """Return the job in one sentence."""
     workload = plan.job.workload
-    params = f"{workload.total_params / 1e9:,.4g}B parameters"
-    if workload.kind == "moe":
-        params += f" ({workload.used_params / 1e9:,.4g}B active)"
-    what: str = workload.task
-    if isinstance(workload, (Training, Finetuning)):
-        what = f"{workload.task} of {params} on {workload.tokens / 1e9:,.4g}B tokens in {workload.precision}"
-    elif isinstance(workload, Inference):
-        what = f"inference with {params}, {workload.concurrency:,} x {workload.context:,} tokens in {workload.weight_format or workload.precision}"
+    form = workload.weight_format if isinstance(workload, Inference) else None
+    what = f"{workload} in {form or workload.precision}"
     return f"{what}: {plan.job.flops:.3g} FLOP, {plan.job.footprint.total / GIB:,.0f} GiB before any split"
 
 
-def notes(plan: "JobPlan") -> list[str]:
+def job_notes(plan: "JobOptions") -> list[str]:
     """Return what a reader should know: what was guessed, and what the figures rest on."""
     workload = plan.job.workload
     found = []
@@ -154,6 +214,8 @@ def notes(plan: "JobPlan") -> list[str]:
         found.append("the MFU is expected from published runs of similar jobs")
     if workload.mfu is not None and plan.limits.gpus is None:
         found.append("at a given MFU the cost does not depend on the count: the smallest that is enough is shown")
+    if isinstance(workload, Inference) and workload.tokens is None:
+        found.append(f"the cost is that of serving for {hours_text(plan.limits.serve.total_seconds() / 3600)}")
     if not plan.options:
         found.append("nothing can run this job within the limits")
     elif not plan.options[0].performance.fits:
@@ -161,23 +223,36 @@ def notes(plan: "JobPlan") -> list[str]:
     return found
 
 
-def render(plan: "JobPlan", *, limit: int = SHOWN, reasons: bool = False) -> str:
-    """Return the plan as text.
+def render(
+    plan: "JobOptions",
+    *,
+    limit: int = SHOWN,
+    reasons: bool = False,
+    width: int | None = WIDTH,
+    notes: Sequence[str] = (),
+) -> str:
+    """Return the options as text.
 
     Args:
         plan: What to show.
         limit: How many options.
         reasons: Whether to explain why fewer nodes or other accelerators are not proposed.
+        width: The maximum number of characters per line; columns that do not fit are left out. None shows all columns.
+        notes: Notes to show in addition to those about the job.
     """
-    blocks = ["\n".join(wrap(heading(plan)))]
+    prose = min(width or _PROSE, _PROSE)
+    blocks = ["\n".join(wrap(heading(plan), width=prose))]
     shown = rows(plan, limit)
     if shown:
         more = len(plan.options) - len(shown)
         legend = [*_legend(shown), *([f"... and {more:,} more options"] if more > 0 else [])]
-        blocks += [table(HEADERS, shown, right=RIGHT, width=WIDTH), "\n".join(legend)]
-    blocks.append("\n".join(line for note in notes(plan) for line in wrap(note, first="- ", rest="  ")))
+        lines = [part for line in legend for part in wrap(line, rest="  ", width=prose)]
+        narrowing = NARROWING if width is None or width >= _ROOM else NARROWER
+        blocks += [table(HEADERS, shown, right=RIGHT, width=width, narrowing=narrowing), "\n".join(lines)]
+    every = [line for note in (*job_notes(plan), *notes) for line in wrap(note, first="- ", rest="  ", width=prose)]
+    blocks.append("\n".join(every))
     if reasons:
-        blocks += [_lines(title, lines) for title, lines in reason_blocks(plan).items()]
+        blocks += [_lines(title, lines, prose) for title, lines in reason_blocks(plan).items()]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -187,10 +262,10 @@ def _legend(shown: Sequence[Sequence[str]]) -> list[str]:
     return [f"{mark}: {meaning}" for mark, meaning in LEGEND.items() if (mark if mark != "MFU" else "-") in cells]
 
 
-def reason_blocks(plan: "JobPlan") -> Mapping[str, Sequence[str]]:
+def reason_blocks(plan: "JobOptions") -> Mapping[str, Sequence[str]]:
     """Return the reasons under their headings, those that there are."""
     fewer = why_not_fewer(plan, plan.best) if plan.best else ""
-    left = [f"{item.count:,} machines: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
+    left = [f"{item.count:,} offers: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
     blocks = {
         "why not fewer": [fewer] if fewer else [],
         "why not other accelerators": why_not_others(plan),
@@ -199,11 +274,12 @@ def reason_blocks(plan: "JobPlan") -> Mapping[str, Sequence[str]]:
     return {title: lines for title, lines in blocks.items() if lines}
 
 
-def _lines(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"{title}:", *(part for line in lines for part in wrap(line, first="  ", rest="    "))])
+def _lines(title: str, lines: Sequence[str], width: int) -> str:
+    wrapped = (part for line in lines for part in wrap(line, first="  ", rest="    ", width=width))
+    return "\n".join([f"{title}:", *wrapped])
 
 
-def render_html(plan: "JobPlan", *, limit: int = SHOWN) -> str:
+def render_html(plan: "JobOptions", *, limit: int = SHOWN, notes: Sequence[str] = ()) -> str:
     """Return the plan as HTML for notebooks, with the reasons folded away."""
     from multicompute.markup import html_folded, html_list, html_paragraph, html_table
 
@@ -211,6 +287,6 @@ def render_html(plan: "JobPlan", *, limit: int = SHOWN) -> str:
         html_paragraph(heading(plan)),
         html_table("", HEADERS, list(islice(rows(plan, limit), limit)), right=RIGHT),
     ]
-    blocks.append(html_list([*_legend(rows(plan, limit)), *notes(plan)]))
+    blocks.append(html_list([*_legend(rows(plan, limit)), *job_notes(plan), *notes]))
     blocks += [html_folded(title, html_list(lines)) for title, lines in reason_blocks(plan).items()]
     return "".join(blocks)

@@ -31,7 +31,7 @@ def _listing(hosts: Sequence[Host], today: date) -> Listing:
     region = Region("static", site, hosts[0].residency or site.lower())
     # The highest rate, where they differ: a plan must not promise less than what is counted.
     quote = Quote(max(host.hourly_usd for host in hosts), today, "inventory")
-    return Listing(instance_type_of(hosts), region, "on_demand", quote, (site,))
+    return Listing(instance_type_of(hosts), region, "on_demand", quote, (site,), machines=len(hosts))
 
 
 def instance_type_of(hosts: Sequence[Host]) -> InstanceType:

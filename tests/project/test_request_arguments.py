@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from multicompute import Cluster, ClusterSpec
+from multicompute import Cluster, ClusterSpec, cluster_requests
 from multicompute.cli.parser import parser_of
 from multicompute.cli.spelling import flag_of
 from multicompute.cluster_requests import RequestArguments
 from multicompute.fields import members_of
 from multicompute.spec import argument_of
+from multicompute.workloads import AnyWorkload
 
 ROOT = Path(__file__).parents[2]
 FIELDS = ClusterSpec.model_fields
@@ -23,6 +24,10 @@ METHODS = {
     name: getattr(Cluster, name)
     for name in ("request", "arequest", "plan", "aplan")
 }  # fmt: skip
+
+
+TYPES: dict[str, Any] = {**vars(typing), **vars(cluster_requests), "Plan": object, "AnyWorkload": AnyWorkload}
+"""Names in signatures that only type checkers import."""
 
 
 def generator() -> ModuleType:
@@ -61,15 +66,15 @@ def test_a_docstring_has_a_sentence_for_every_argument(name: str) -> None:
 
 
 def test_a_signature_accepts_none_where_the_model_does() -> None:
-    hints = typing.get_type_hints(METHODS["plan"], {"Plan": object, **vars(typing)})
+    hints = typing.get_type_hints(METHODS["plan"], TYPES)
     for name, info in FIELDS.items():
         if type(None) in members_of(info.annotation):
             assert type(None) in typing.get_args(hints[name])
 
 
 def test_functions_that_pass_arguments_on_have_the_same_types() -> None:
-    passed_on = typing.get_type_hints(RequestArguments)
-    hints = typing.get_type_hints(METHODS["plan"], {"Plan": object, **vars(typing)})
+    passed_on = typing.get_type_hints(RequestArguments, TYPES, TYPES)
+    hints = typing.get_type_hints(METHODS["plan"], TYPES)
     assert passed_on == {name: hints[name] for name in FIELDS if name not in ("gpus", "type")}
 
 

@@ -181,7 +181,7 @@ def test_a_spec_survives_the_ledger() -> None:
 def test_ledgers_of_earlier_versions_are_read_and_the_form_has_not_changed() -> None:
     found = ClusterSpec.of(WRITTEN_BY_EARLIER_VERSIONS)
     younger: dict[str, Any] = {"strict_ttl": False, "reservations_only": False, "allow_surplus": False}
-    younger |= {"hours": None, "data": [], "interruption_cost_hours": 0.0}
+    younger |= {"hours": None, "data": [], "interruption_cost_hours": 0.0, "workload": None, "deadline": None}
     assert found.to_dict() == WRITTEN_BY_EARLIER_VERSIONS | younger
     assert [name for name in found.to_dict() if name not in younger] == list(WRITTEN_BY_EARLIER_VERSIONS)
     how = {"name", "wait", "timeout", "attempt_timeout", "keep_trying"}

@@ -64,7 +64,7 @@ def claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | N
 
 def cluster_name(spec: ClusterSpec, random: Random) -> str:
     """Return a name made from the spec and a random part: "h100-64-k3x9m"."""
-    kind = (spec.type or ("reserved",))[0].lower()
+    kind = (spec.type or (spec.workload.task if spec.workload is not None else "reserved",))[0].lower()
     kind = "".join(c if c.isalnum() and c.isascii() else "-" for c in kind).strip("-")
     head = kind if kind[:1].isalpha() else f"c{kind}"
     count = f"-{spec.gpus}" if spec.gpus else ""
@@ -101,7 +101,7 @@ def _adopted_for(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
 
 
 def _fits(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
-    if not parts or not spec.type:
+    if not parts or not spec.type or spec.workload is not None:
         return False
     accelerators, largest = Candidate(parts).accelerators, max(part.offer.instance.accelerators for part in parts)
     nodes = sum(part.nodes for part in parts)

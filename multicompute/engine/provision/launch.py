@@ -202,6 +202,9 @@ def _spot_ceiling(spec: ClusterSpec, instance: InstanceType, parts: Sequence[Par
     """Return the highest list price of a spot node, per hour, that the price limits of the spec allow; None for no limit."""
     accelerators = instance.accelerators
     nodes = spec.nodes or (math.ceil(spec.gpus / accelerators) if spec.gpus and accelerators else 1)
+    if spec.workload is not None:
+        # The plan has found the number, and a gang for a workload is in one place.
+        nodes = sum(part.nodes for part in parts)
     limits = [spec.max_price * accelerators if spec.max_price and accelerators else None]
     limits += [spec.max_hourly / nodes if spec.max_hourly else None]
     limit = min((limit for limit in limits if limit is not None), default=None)

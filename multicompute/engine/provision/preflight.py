@@ -142,9 +142,11 @@ def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None)
         (spec.max_price, checked.price_per_accelerator, " per accelerator-hour", "max_price=", "raise max_price"),
         (spec.max_hourly, checked.hourly_cost, "/h", "max_hourly=", "raise max_hourly"),
         (ceiling, checked.hourly_cost, "/h", "the ceiling of $", _OVER_CEILING),
+        # Without a workload, the budget ends the cluster, whenever that is.
+        (None if spec.workload is None else spec.budget, checked.total_cost, " for the job", "budget=", "raise budget"),
     )
     for limit, price, unit, name, remedy in limits:
-        if limit is not None and price > limit:
+        if limit is not None and price is not None and price > limit:
             place = f"{checked.provider} {checked.zone or checked.region} {checked.instance_type}"
             raise CapacityError(
                 f"{place}: costs {format_usd(price)}{unit} today, more than {name}{limit:g}",

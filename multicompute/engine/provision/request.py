@@ -91,7 +91,7 @@ def request(
 
 def with_default_ttl(session: Session, spec: ClusterSpec) -> ClusterSpec:
     """Return a spec with the configured ttl if it has none of its own."""
-    return spec.replace(ttl=session.config.default_ttl) if spec.ttl == "default" else spec
+    return spec.replace(ttl=spec.ttl_with(session.config.default_ttl)) if spec.ttl == "default" else spec
 
 
 def bring_up(

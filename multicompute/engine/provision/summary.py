@@ -6,10 +6,10 @@ from typing import Final
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.outages import OUTAGE_HINT
-from multicompute.engine.planning import requested
 from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, first_sentence, outcome_of
 from multicompute.errors import CapacityError, MulticomputeError, QuotaError
 from multicompute.plan import Plan
+from multicompute.plan_text import requested
 from multicompute.spec import ClusterSpec
 
 _SHOWN: Final = 3

@@ -29,4 +29,4 @@ def machine(
         hosts=hosts,
     )
     offer = Offer(instance, region, f"{region}-a", purchase, Quote(price, date(2026, 11, 1), "a price list", basis))
-    return Machine(offer, max_nodes=max_nodes, transfer_usd=transfer_usd)
+    return Machine(offer=offer, max_nodes=max_nodes, transfer_usd=transfer_usd)

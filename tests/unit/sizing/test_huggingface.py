@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from multicompute.errors import SpecError
-from multicompute.sizing.architecture import active_parameter_count, parameter_count
-from multicompute.sizing.huggingface import FAMILIES, read_config
+from multicompute.workloads.architecture import active_parameter_count, parameter_count
+from multicompute.workloads.huggingface import FAMILIES, read_config
 from tests.unit.sizing.configs import PUBLISHED, Published
 
 

@@ -16,6 +16,7 @@ from multicompute.accelerators import Accelerator
 from multicompute.catalog import Catalog
 from multicompute.sizing import Finetuning, Inference, JobLimits, Machine, Training, Workload, optimise
 from multicompute.sizing.flops import total_flops
+from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
 from multicompute.sizing.memory import footprint, usable_memory
 from multicompute.sizing.mfu import peak_tflops
 from multicompute.sizing.optimiser import FRONT_POINTS, node_counts
@@ -110,7 +111,7 @@ def every_gang(job: Job, machines: Sequence[Machine], limits: JobLimits) -> Iter
         for nodes in range(1, (each.max_nodes or 0) + 1):
             if not may_be_bought(each, nodes, limits) or not is_joined(each, nodes, limits, families[model.family]):
                 continue
-            done = on.performance(nodes, spot=offer.purchase == "spot")
+            done = on.performance(nodes, PREEMPTIONS_PER_DAY if each.is_spot else 0.0)
             if done is None or done.hours > limits.max_hours:
                 continue
             cost = done.hours * nodes * offer.quote.hourly_cost + each.transfer_usd
@@ -212,21 +213,21 @@ def test_at_a_given_mfu_hours_and_cost_are_those_of_the_formula(
 
 
 @settings(max_examples=100, deadline=None)
-@given(workload=WORKLOADS, one=MACHINES.map(lambda found: found[0]), spot=st.booleans())
+@given(workload=WORKLOADS, one=MACHINES.map(lambda found: found[0]), preemptions=st.sampled_from((0.0, 0.01, 0.2, 3.0)))
 def test_the_bound_that_ends_a_search_is_never_more_than_what_a_gang_takes(
-    workload: Workload, one: Machine, spot: bool
+    workload: Workload, one: Machine, preemptions: float
 ) -> None:
     model = model_of(one)
     on = Job(workload).on(Shape(model, round(one.offer.instance.accelerators), bool(one.offer.instance.fabric)))
     assert not isinstance(on, str)
-    bounds = [on.least_node_hours(nodes, spot=spot) for nodes in (1, 2, 3, 8, 40, 200, 1500)]
+    bounds = [on.least_node_hours(nodes, preemptions) for nodes in (1, 2, 3, 8, 40, 200, 1500)]
     assert bounds == sorted(bounds)
     for nodes in (1, 2, 3, 8, 40, 200, 1500):
-        done = on.performance(nodes, spot=spot)
+        done = on.performance(nodes, preemptions)
         if done is not None:
             assert on.least_nodes is not None
             assert nodes >= on.least_nodes
-            assert done.hours * nodes >= on.least_node_hours(nodes, spot=spot) * (1 - 1e-9)
+            assert done.hours * nodes >= on.least_node_hours(nodes, preemptions) * (1 - 1e-9)
 
 
 def packaged_machines() -> list[Machine]:
@@ -323,7 +324,11 @@ def test_a_limit_on_nodes_is_named_where_it_is_what_leaves_a_machine_out() -> No
         (machine("h100", 1, price=1.0), JobLimits(gpus=8, interconnect="rdma"), "no fabric between nodes"),
         (machine("t4", 1, price=1.0), JobLimits(gpus=1), "the model does not fit"),
         (machine("h100", 8, price=90.0, fabric="fast"), JobLimits(budget=10.0), "more than the budget"),
-        (machine("h100", 8, price=90.0, fabric="fast"), JobLimits(max_hourly=50.0), "not as many nodes may be bought"),
+        (
+            machine("h100", 8, price=90.0, fabric="fast"),
+            JobLimits(max_hourly=50.0),
+            "more nodes than max_hourly allows",
+        ),
         (
             machine("h100", 8, price=9.0, fabric="fast", purchase="spot", hosts=5000),
             JobLimits(),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multicompute.sizing import Finetuning, Inference, Training
 from multicompute.sizing.memory import Footprint, footprint, usable_memory
 from multicompute.sizing.parallelism import LayoutFinder, divisors, layouts, min_accelerators, tightest_layout
-from multicompute.sizing.workload import Workload
+from multicompute.workloads.description import Workload
 
 WORKLOADS = st.builds(
     lambda params, zero, recompute, seq_len: Training.model_validate(

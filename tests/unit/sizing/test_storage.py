@@ -28,6 +28,8 @@ def test_text_never_holds_a_job_up_but_images_may() -> None:
     job = Training(params=70e9, tokens=1e12)
     text = loading_check(job, tokens_per_second=400_000, nodes=64)
     assert not text.is_bound
-    images = loading_check(job, tokens_per_second=400_000, nodes=1, bytes_per_token=10_000)
+    images = loading_check(
+        Training(params=70e9, tokens=1e12, bytes_per_token=10_000), tokens_per_second=400_000, nodes=1
+    )
     assert images.is_bound
     assert images.needed_bytes_per_second == 4e9

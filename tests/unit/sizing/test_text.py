@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from multicompute.sizing import Inference, JobLimits, JobPlan, Training, optimise
+from multicompute.sizing import Inference, JobLimits, JobOptions, Training, optimise
 from multicompute.sizing.text import (
     HEADERS,
     WIDTH,
@@ -11,6 +11,7 @@ from multicompute.sizing.text import (
     reason_blocks,
     render,
     render_html,
+    risk,
     rows,
     why_not_fewer,
     why_not_others,
@@ -27,7 +28,7 @@ MACHINES = [
 ]
 
 
-def plan(**limits: Any) -> JobPlan:
+def plan(**limits: Any) -> JobOptions:
     return optimise(JOB, MACHINES, JobLimits(**{"deadline": timedelta(days=60), **limits}))
 
 
@@ -111,3 +112,10 @@ def test_times_are_minutes_hours_or_days() -> None:
         "2.0 d",
         "41.7 d",
     ]
+
+
+def test_a_replica_that_spans_nodes_is_a_risk() -> None:
+    machines = [machine("h100", 1, price=7.0, fabric="fast"), machine("h100", 8, price=60.0)]
+    spanning, inside = optimise(Inference(params=70e9), machines).options
+    assert risk(spanning) == "a replica spans 2 nodes"
+    assert risk(inside) == ""

@@ -1,8 +1,9 @@
 """The shape of a transformer, its parameter counts, and a guess of the shape from the parameter count alone."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Self
 
 from multicompute.errors import SpecError
 
@@ -69,6 +70,20 @@ class Architecture:
     rope_head_dim: int = 0
     stored: str = ""
     assumed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return a shape from a mapping of its attributes.
+
+        Raises:
+            SpecError: An attribute is missing, unknown or no number.
+        """
+        try:
+            shape = cls(**{**values, "assumed": tuple(values.get("assumed", ()))})
+            check(shape)
+        except TypeError as error:
+            raise SpecError(f"config: {error}", hint="name the config.json of the model") from error
+        return shape
 
     @property
     def embedding_params(self) -> int:

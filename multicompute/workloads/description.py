@@ -1,17 +1,28 @@
 """The workloads that can be sized: training, fine-tuning and serving of a model."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from multicompute.errors import SpecError
-from multicompute.sizing import architecture as shapes
-from multicompute.sizing.architecture import Architecture
-from multicompute.sizing.formats import KvPrecision, Optimizer, Precision, Pruning, Quantization, Recompute
-from multicompute.sizing.huggingface import read_config
+from multicompute.workloads import architecture as shapes
+from multicompute.workloads.architecture import Architecture
+from multicompute.workloads.formats import KvPrecision, Optimizer, Precision, Pruning, Quantization, Recompute
+from multicompute.workloads.huggingface import read_config
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -28,15 +39,28 @@ def parse_amount(value: object) -> object:
     return value
 
 
-Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000)]
+def _written(kind: str) -> WithJsonSchema:
+    """Return the schema of a number that may be written with a suffix or an exponent."""
+    return WithJsonSchema({"anyOf": [{"type": kind}, {"type": "string", "examples": ["70B", "2e12"]}]})
+
+
+Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False), _written("number")]
+Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000), _written("integer")]
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+_TASK: Final = "What is done with the model."
+FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
+"""Unexpected interruptions: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783, section 3.3.4)."""
+TEXT_BYTES_PER_TOKEN: Final = 4.0
+"""Bytes of raw text per token: English with a vocabulary of 32K to 128K has 3.8 to 4.4 (Llama Team 2024, arXiv 2407.21783,
+section 3.2: 3.94 characters per token)."""
 
 
 class Workload(BaseModel):
     """The fields that all workloads share: the model and the precision. Use Training, Finetuning or Inference.
 
-    Numbers may be given as text with a suffix: "70B", "2T", "405e9".
+    Numbers may also be text with a suffix, as in files and on the command line: "70B", "2T", "405e9".
 
     Raises:
         SpecError: A value is not of its kind, or two contradict each other.
@@ -44,8 +68,7 @@ class Workload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
-    task: ClassVar[Literal["training", "finetuning", "inference"]]
-
+    task: Annotated[str, Field(description=_TASK)]
     params: Annotated[
         Amount | None,
         Field(description="Parameters of the model, all experts included; derived from the shape if omitted."),
@@ -70,7 +93,8 @@ class Workload(BaseModel):
     ] = None
     config: Annotated[
         Architecture | None,
-        Field(description="The config.json of a Hugging Face model: its path, or what read_config returned."),
+        WithJsonSchema({"type": ["string", "object", "null"]}),
+        Field(description="The config.json of a Hugging Face model, as its path or its content."),
     ] = None
     precision: Annotated[
         Precision, Field(description="Precision of the multiplications; MFU refers to its dense peak.")
@@ -112,7 +136,20 @@ class Workload(BaseModel):
     @field_validator("config", mode="before")
     @classmethod
     def _read_config(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.keys() >= {"layers", "hidden", "v_head_dim"}:
+            return Architecture.of(value)
         return value if value is None or isinstance(value, Architecture) else read_config(value)
+
+    @model_serializer
+    def _arguments(self) -> dict[str, Any]:
+        # Without defaults: two jobs are the same whether a default was written or not.
+        given = {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        }
+        given |= {"config": asdict(self.config)} if self.config is not None else {}
+        return {"task": self.task, **given}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -193,18 +230,28 @@ class Workload(BaseModel):
         """Return "dense" if every token passes through all parameters, else "moe"."""
         return "moe" if self.used_params < self.total_params else "dense"
 
+    def __str__(self) -> str:
+        """Return the job in half a line: "training of 70B parameters on 2,000B tokens"."""
+        params = f"{self.total_params / 1e9:,.4g}B parameters"
+        if self.kind == "moe":
+            params += f" ({self.used_params / 1e9:,.4g}B active)"
+        return f"{self.task} of {params}{self._extent}"
+
+    @property
+    def _extent(self) -> str:
+        return ""
+
     @property
     def assumed(self) -> tuple[str, ...]:
         """The fields of the shape that were guessed."""
         return self.shape.assumed
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields that are set, and the shape that is used, in JSON terms."""
-        given = self.model_dump(mode="json", exclude_none=True, exclude={"config"})
+        """Return all fields that have a value, and the shape that is used, in JSON terms."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "config"}
         shape = {name: value for name, value in asdict(self.shape).items() if name != "assumed"}
         return {
-            "task": self.task,
-            **given,
+            **{name: value for name, value in fields.items() if value is not None},
             "params": self.total_params,
             "active_params": self.used_params,
             "architecture": shape,
@@ -247,8 +294,31 @@ class _Trained(Workload):
         bool | None,
         Field(description="Whether recompute='none' keeps no attention scores; if omitted, only in fine-tuning."),
     ] = None
+    preemptions_per_day: Annotated[
+        Rate | None,
+        Field(
+            description="Preemptions of one spot node per day; the rate that the cloud publishes if omitted, else 0.2."
+        ),
+    ] = None
+    failures_per_accelerator_hour: Annotated[
+        Rate, Field(description="Failures of hardware that stop the job, per accelerator-hour.")
+    ] = FAILURES_PER_ACCELERATOR_HOUR
+    restart_minutes: Annotated[
+        Rate, Field(description="Minutes from an interruption until the job makes progress again.")
+    ] = 10.0
+    storage_gb_per_second: Annotated[
+        Amount, Field(description="GB per second that one node reads from and writes to the storage.")
+    ] = 1.0
+    bytes_per_token: Annotated[
+        Amount,
+        Field(description="Bytes of the data for one token; raw text if omitted, images take thousands of times more."),
+    ] = TEXT_BYTES_PER_TOKEN
 
     _BATCH_TOKENS: ClassVar[float] = 4e6
+
+    @property
+    def _extent(self) -> str:
+        return f" on {self.tokens / 1e9:,.4g}B tokens"
 
     @property
     def keeps_scores(self) -> bool:
@@ -265,12 +335,12 @@ class Training(_Trained):
     """A pre-training run, dense or a mixture of experts.
 
     Example:
-        >>> job = Training(params="70B", tokens="2T", seq_len=4096)
+        >>> job = Training(params=70e9, tokens=2e12, seq_len=4096)
         >>> job.shape.layers, job.kind
         (71, 'dense')
     """
 
-    task: ClassVar[Literal["training", "finetuning", "inference"]] = "training"
+    task: Annotated[Literal["training"], Field(description=_TASK)] = "training"
 
 
 class Finetuning(_Trained):
@@ -281,7 +351,7 @@ class Finetuning(_Trained):
         True
     """
 
-    task: ClassVar[Literal["training", "finetuning", "inference"]] = "finetuning"
+    task: Annotated[Literal["finetuning"], Field(description=_TASK)] = "finetuning"
 
     method: Annotated[
         Literal["full", "lora", "qlora"],
@@ -290,8 +360,22 @@ class Finetuning(_Trained):
         ),
     ] = "full"
     rank: Annotated[Count, Field(description="Rank of the adapters, which are on every linear layer.")] = 16
+    quantization: Annotated[
+        Quantization | None, Field(description="Format of the frozen weights with method='qlora'; nf4 if omitted.")
+    ] = None
 
     _BATCH_TOKENS: ClassVar[float] = 0.5e6
+
+    @model_validator(mode="after")
+    def _check_quantization(self) -> Self:
+        if self.quantization is not None and self.method != "qlora":
+            raise SpecError(f"quantization={self.quantization!r}: goes with method='qlora', whose weights are frozen")
+        return self
+
+    @property
+    def frozen_format(self) -> Quantization:
+        """The format of the frozen weights with qlora."""
+        return self.quantization or "nf4"
 
     @property
     def _gated(self) -> bool | None:
@@ -323,7 +407,7 @@ class Inference(Workload):
         524288
     """
 
-    task: ClassVar[Literal["training", "finetuning", "inference"]] = "inference"
+    task: Annotated[Literal["inference"], Field(description=_TASK)] = "inference"
 
     context: Annotated[Count, Field(description="Tokens of one request, prompt and answer together.")] = 8192
     concurrency: Annotated[Count, Field(description="Requests that are served at the same time.")] = 1
@@ -351,6 +435,10 @@ class Inference(Workload):
         return self
 
     @property
+    def _extent(self) -> str:
+        return f", {self.concurrency:,} x {self.context:,} tokens"
+
+    @property
     def weight_format(self) -> Quantization | None:
         """The format of the weights: the requested one, or else the published one in the configuration."""
         stored = self.shape.stored if self.precision in ("bf16", "fp16") else ""
@@ -363,6 +451,33 @@ class Inference(Workload):
 
 
 AnyWorkload = Training | Finetuning | Inference
+
+WORKLOADS: Final[Mapping[str, type[AnyWorkload]]] = {
+    "training": Training,
+    "finetuning": Finetuning,
+    "inference": Inference,
+}
+"""Task -> its class."""
+
+
+def workload_of(value: object) -> AnyWorkload:
+    """Return a workload from itself or from a mapping of its arguments, with the task among them.
+
+    Raises:
+        SpecError: It is neither, the task is missing or unknown, or an argument is wrong.
+    """
+    if isinstance(value, AnyWorkload):
+        return value
+    if not isinstance(value, Mapping):
+        raise SpecError(
+            f"workload={value!r}: must be a workload, such as Training(params=70e9, tokens=2e12)",
+            hint="import Training, Finetuning or Inference from multicompute.sizing",
+        )
+    kind = WORKLOADS.get(str(value.get("task", "")))
+    if kind is None:
+        found = f"task={value['task']!r}: no such task" if "task" in value else "task: missing"
+        raise SpecError(f"workload: {found}; one of {', '.join(WORKLOADS)}")
+    return kind(**value)
 
 
 def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:

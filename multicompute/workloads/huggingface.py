@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from multicompute.errors import SpecError
-from multicompute.sizing.architecture import Architecture, check
+from multicompute.workloads.architecture import Architecture, check
 
 Config = Mapping[str, Any]
 
