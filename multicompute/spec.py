@@ -85,6 +85,8 @@ def _workload(value: Any, name: str) -> Any:
 
     if not isinstance(value, (str, Path)):
         return workload_of(value)
+    if Path(value).suffix not in (".toml", ".json"):
+        raise SpecError(f"{name}={str(value)!r}: must be a workload, or a .toml or .json file with its arguments")
     try:
         return workload_of(read_table(Path(value)))
     except SpecError as error:
@@ -260,7 +262,7 @@ class ClusterSpec(ParsedModel):
         Ttl,
         Field(
             description='Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; '
-            "if omitted, the configured `default_ttl`, or the deadline of a workload if that is longer."
+            "if omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer."
         ),
     ] = "default"
     hours: Annotated[
@@ -464,13 +466,16 @@ class ClusterSpec(ParsedModel):
         return text
 
     def ttl_with(self, default: timedelta | None) -> timedelta | None:
-        """Return the ttl: that of the spec, else the configured one, and never less than the deadline of its workload."""
+        """Return the ttl: that of the spec, else the configured one or, if that is longer, the deadline of its workload and a tenth.
+
+        The deadline counts from when the nodes are ready, and the job may be a little slower than predicted.
+        """
         if self.ttl != "default":
             assert not isinstance(self.ttl, str)
             return self.ttl
         if default is None or self.deadline is None:
             return default
-        return min(max(default, self.deadline), MAX_TTL)
+        return min(max(default, self.deadline * 1.1), MAX_TTL)
 
     def replace(self, **changes: Any) -> Self:
         """Return the spec with some arguments changed, checked again.

@@ -77,7 +77,9 @@ def _options(name: str, field: FieldInfo) -> Iterator[Option]:
 def help_of(field: FieldInfo) -> str:
     """Return the description of a field in the form of argparse's own help, with percent signs escaped."""
     sentence = field.description or ""
-    return (sentence[:1].lower() + sentence[1:]).removesuffix(".").replace("%", "%%")
+    # Not "zeRO stage".
+    first = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()
+    return (first + sentence[1:]).removesuffix(".").replace("%", "%%")
 
 
 def _whole(text: str) -> int | str:

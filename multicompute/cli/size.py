@@ -1,7 +1,9 @@
 """`size`: how many of which accelerator a model needs, for how long, and what the complete job costs."""
 
 import argparse
+import math
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin
 
@@ -14,6 +16,7 @@ from multicompute.cli.tables import explain, output_arguments
 from multicompute.errors import NoOfferError, SpecError
 from multicompute.fields import members_of
 from multicompute.spec import ClusterSpec
+from multicompute.units import format_duration
 from multicompute.workloads.description import WORKLOADS, AnyWorkload, Training, workload_of
 
 if TYPE_CHECKING:
@@ -146,7 +149,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
 
 def _workload(options: argparse.Namespace, described: Mapping[str, Any]) -> AnyWorkload:
     given = {name: getattr(options, f"workload_{name}") for name in FIELDS if hasattr(options, f"workload_{name}")}
-    task = described.get("task", "training")
+    task = described.get("task") if described else "training"
     if options.method is not None:
         task, given["method"] = "finetuning", options.method
     elif options.inference:
@@ -157,7 +160,12 @@ def _workload(options: argparse.Namespace, described: Mapping[str, Any]) -> AnyW
             only = [other for other, each in WORKLOADS.items() if name in each.model_fields]
             needed = " or ".join(_TASK_OPTION[other] for other in only)
             raise SpecError(f"{workload_flag(name)}: {task} has no such argument; it goes with {needed}")
-    return workload_of({**described, **given, "task": task})
+    try:
+        return workload_of({**described, **given, **({"task": task} if task is not None else {})})
+    except SpecError as error:
+        if described and not given:
+            error.message = f"{options.file}: {error.message}"
+        raise
 
 
 _TASK_OPTION: Final = {"training": "training", "finetuning": "--finetune", "inference": "--inference"}
@@ -225,9 +233,15 @@ def _write(options: argparse.Namespace, found: "JobPlan", sizing: "Sizing", figu
 
 def _up(options: argparse.Namespace, found: "JobPlan") -> str:
     """Return the command that launches the first option."""
-    if options.file:
+    is_file_all = options.file and not any(
+        hasattr(options, name) for name in (*(f"workload_{name}" for name in FIELDS), *REQUEST)
+    )
+    if is_file_all and options.method is None and not options.inference:
         return f"multicompute up --file {options.file}"
     best = found.best
     purchase = {"spot": ["--spot"], "flex_start": ["--flex-start"]}.get(best.purchase, [])
     words = ["up", "--gpus", f"{best.accelerators:g}", "--type", best.instance_type, "--cloud", best.provider]
-    return " ".join(["multicompute", *words, "--region", best.region, *purchase])
+    # The default ttl is a day.
+    life = found.spec.ttl_with(timedelta(hours=math.ceil(best.hours or 0.0)))
+    ttl = ["--ttl", format_duration(life)] if life is not None else []
+    return " ".join(["multicompute", *words, "--region", best.region, *purchase, *ttl])

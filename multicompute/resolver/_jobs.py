@@ -256,7 +256,7 @@ class _Pricing:
 
 
 class JobCandidates(Sequence[Candidate]):
-    """What a request tries: the cheapest number of nodes of each machine, in each of its zones.
+    """The candidates of a request: the cheapest number of nodes of each machine, in each of its zones.
 
     Larger numbers are options for people who are in a hurry. Bought in place of what is sold out, they could cost a hundred times as
     much per hour. Candidates are made when they are looked up.

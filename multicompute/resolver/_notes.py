@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from math import ceil
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
@@ -95,9 +94,8 @@ def job_notes(
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
     if best.hours is not None and lifetimes.ttl is not None and timedelta(hours=best.hours) > lifetimes.ttl:
-        takes = format_duration(timedelta(minutes=ceil(best.hours * 60)))
         found.append(
-            f"the job takes {takes} and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
+            f"the job takes {best.hours:,.1f} h and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
             "unless it is extended"
         )
     if transfers is not None:

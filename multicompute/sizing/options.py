@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 from multicompute.offer import Listing, Offer, Part, Quote
 from multicompute.plan import Candidate, Rejection
-from multicompute.sizing.memory import GIB
+from multicompute.sizing.memory import GIB, Layout
 from multicompute.sizing.performance import Job, OnShape, Performance
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class JobLimits:
         return math.inf if self.gpus is not None else LONGEST.total_seconds() / 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Option:
     """A machine, how many nodes of it, and what the job costs and takes on them.
 
@@ -125,10 +125,26 @@ class Option:
     on: OnShape
     preemptions: float = 0.0
 
+    def __repr__(self) -> str:
+        """Return nodes, place, time and cost."""
+        from multicompute.sizing.text import answer
+
+        return f"<Option {answer(self)}>"
+
     @property
     def job(self) -> Job:
         """The job."""
         return self.on.job
+
+    @property
+    def layout(self) -> Layout:
+        """The split of the job: tensor, pipeline and data parallel degree, and the ZeRO stage."""
+        return self.performance.layout
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of the gang."""
+        return self.performance.accelerators
 
     @property
     def nodes(self) -> int:

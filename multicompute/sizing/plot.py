@@ -64,10 +64,10 @@ def draw(plan: "JobOptions") -> "Figure":
     if not plan.options:
         raise SpecError("plot: there is no option to draw")
     try:
-        from matplotlib.figure import Figure
+        from multicompute.sizing.picture import Picture
     except ImportError as error:
         raise ConfigError("matplotlib is not installed", hint='pip install "multicompute[plot]"') from error
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Picture(figsize=(9, 5.5), layout="constrained")
     _draw(figure.add_subplot(), plan)
     return figure
 

@@ -49,6 +49,7 @@ Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_0
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
+_FEWEST: Final = 100_000
 _TASK: Final = "What is done with the model."
 FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
 """Unexpected interruptions: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783, section 3.3.4)."""
@@ -158,6 +159,8 @@ class Workload(BaseModel):
                 "params: missing; write the parameters of the model, such as params=70e9, or config='config.json'",
                 hint="or give layers and hidden",
             )
+        if self.params is not None and self.params < _FEWEST:
+            raise SpecError(f'params={self.params:g}: no language model has so few; write 70e9 or "70B" for 70 billion')
         if self.active_params is not None and self.active_params > self.total_params:
             raise SpecError(f"active_params={self.active_params:g}: must be at most params={self.total_params:g}")
         if self.pruning == "2:4" and self.sparsity not in (0.0, 0.5):
@@ -367,9 +370,11 @@ class Finetuning(_Trained):
     _BATCH_TOKENS: ClassVar[float] = 0.5e6
 
     @model_validator(mode="after")
-    def _check_quantization(self) -> Self:
+    def _check_method(self) -> Self:
         if self.quantization is not None and self.method != "qlora":
             raise SpecError(f"quantization={self.quantization!r}: goes with method='qlora', whose weights are frozen")
+        if self.method == "full" and "rank" in self.model_fields_set:
+            raise SpecError(f"rank={self.rank}: goes with method='lora' or 'qlora', which train adapters")
         return self
 
     @property
@@ -482,7 +487,8 @@ def workload_of(value: object) -> AnyWorkload:
 
 def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:
     """Turn what pydantic found into one message that names the field and what it accepts."""
-    first = error.errors(include_url=False)[0]
+    # A name that is misspelled comes before the one that is missing because of it.
+    first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     name = str(first["loc"][0]) if first["loc"] else ""
     context = first.get("ctx", {})
     cause = context.get("error")

@@ -160,7 +160,7 @@ def test_the_table_says_what_to_buy_and_why(run: Run) -> None:
     for text in (
         "memory: 1,139 GiB before any split: weights 130.4",
         "fit: at least",
-        "MFU of 39% (",
+        "MFU of 40% (",
         "does not hold the job up",
         "why not fewer:",
         "a100-80gb: +",

@@ -44,7 +44,10 @@ def test_a_file_that_can_not_be_written_is_named(plan: JobOptions, tmp_path: Pat
 
 
 def test_a_plan_draws_itself_and_writes_the_file_if_it_is_given_one(plan: JobOptions, tmp_path: Path) -> None:
-    assert plan.plot().axes[0].get_xlabel() == "hours"
+    picture = plan.plot()
+    assert picture.axes[0].get_xlabel() == "hours"
+    # What a notebook shows.
+    assert picture._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # declared as matplotlib's own type
     plan.plot(tmp_path / "options.svg")
     assert (tmp_path / "options.svg").exists()
 
@@ -65,6 +68,7 @@ def test_without_matplotlib_the_extra_is_named(
 ) -> None:
     # None in sys.modules is how Python itself says that a module can't be imported.
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "multicompute.sizing.picture", raising=False)
     with pytest.raises(ConfigError, match=r"pip install \"multicompute\[plot\]\""):
         plot(plan, tmp_path / "options.png")
 
