@@ -54,6 +54,17 @@ def test_the_published_mfu_is_inside_of_the_range_on_the_published_count(writer:
     assert outside == {}
 
 
+def test_the_published_mfu_is_inside_of_the_range_where_no_count_is_given(writer: ModuleType) -> None:
+    runs = [run for run in writer.runs() if run.mfu is not None]
+    found = {
+        run.row["model"]: size(run.workload.model_copy(update={"mfu": None}), run.row["accelerator"]).mfu
+        for run in runs
+    }
+    assert [
+        run.row["model"] for run in runs if not found[run.row["model"]].low <= run.mfu <= found[run.row["model"]].high
+    ] == []
+
+
 def test_the_smallest_count_agrees_with_every_documented_fit(writer: ModuleType) -> None:
     fits = list(writer.fits())
     hard = [fit for fit in fits if fit.row["hard"] == "yes"]
