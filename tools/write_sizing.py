@@ -1,6 +1,7 @@
 """Writes the tables of docs/sizing.md: predictions against published runs, documented fits, and the expected MFU."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ FACTS = ROOT / "tests" / "unit" / "sizing" / "facts"
 MARK = "<!-- From here on written by `make docs`; change the facts or the formulas instead. -->\n"
 SEQ_LEN = 4096
 """Sequence length for which the table of expected MFU is written."""
+
+SHAPE = ("layers", "hidden", "heads", "kv_heads", "vocab")
+"""The fields that are guessed where only the parameters are given."""
 
 Row = Mapping[str, str]
 
@@ -52,6 +56,15 @@ class Run:
         return 100 * (self.sizing.accelerator_hours / self.hours - 1)
 
     @property
+    def guessed_difference(self) -> float | None:
+        """The same, from the parameters alone: the shape of the model is guessed."""
+        if self.mfu is None or self.hours is None:
+            return None
+        guessed = self.workload.model_copy(update=dict.fromkeys(SHAPE))
+        hours = size(type(guessed)(**guessed.model_dump(exclude_none=True)), self.row["accelerator"]).accelerator_hours
+        return 100 * (hours / self.hours - 1)
+
+    @property
     def mfu_range(self) -> tuple[float, float, float]:
         """The lowest, expected and highest MFU that would be assumed if none was given."""
         unknown = self.workload.model_copy(update={"mfu": None})
@@ -80,7 +93,7 @@ def _rows(name: str) -> list[Row]:
 
 
 def _given(row: Row) -> dict[str, float]:
-    names = ("params", "active_params", "layers", "hidden", "heads", "kv_heads", "vocab", "seq_len")
+    names = ("params", "active_params", *SHAPE, "seq_len")
     return {name: float(row[name]) for name in names if row.get(name)}
 
 
@@ -136,13 +149,14 @@ ABOUT_RUNS = """
 ## Against published runs
 
 Accelerator-hours predicted at the published MFU, and the range that is assumed where none is given. Hours of runs with a tolerance of 25 % include
-restarts; where there is no tolerance, the source gives no MFU, or figures that contradict each other.
+restarts; where there is no tolerance, the source gives no MFU, or figures that contradict each other. The column "from params alone" is the
+difference where nothing but the number of parameters is given, and the rest of the model is guessed.
 
 """
 ABOUT_FITS = f"""
 ## Against documented fits
 
-Usable are {USABLE_SHARE:.0%} of an accelerator's memory.
+Usable are {USABLE_SHARE:.0%} of an accelerator's memory. Where the prediction disagrees, the row says why the source is no rule.
 
 """
 ABOUT_MFU = f"""
@@ -155,7 +169,8 @@ For sequences of {SEQ_LEN:,} tokens, before what count, network and layout take.
 
 def tables() -> str:
     """Return the generated part of the page."""
-    compared = ["run", "accelerator", "published hours", "predicted", "difference", "tolerance", "MFU", "default range"]
+    compared = ["run", "accelerator", "published hours", "predicted", "difference", "from params alone", "tolerance"]
+    compared += ["MFU", "default range"]
     fitted = ["case", "documented", "on", "smallest count predicted", "agrees", "source"]
     expected = ["accelerators", "precision", "kind", "expected", "range", "runs", "basis"]
     parts = [ABOUT_RUNS, _table(compared, map(_run_cells, runs())), ABOUT_FITS, _table(fitted, map(_fit_cells, fits()))]
@@ -163,7 +178,7 @@ def tables() -> str:
 
 
 def _run_cells(run: Run) -> list[str]:
-    difference, tolerance = run.difference, run.tolerance
+    difference, guessed, tolerance = run.difference, run.guessed_difference, run.tolerance
     low, _, high = run.mfu_range
     return [
         run.row["model"],
@@ -171,6 +186,7 @@ def _run_cells(run: Run) -> list[str]:
         f"{run.hours:,.0f}" if run.hours else "",
         f"{run.sizing.accelerator_hours:,.0f}" if run.mfu else "",
         f"{difference:+.1f} %" if difference is not None else "",
+        f"{guessed:+.1f} %" if guessed is not None else "",
         f"{tolerance:.0f} %" if tolerance else "",
         f"{run.mfu:.1%}" if run.mfu else "",
         f"{low:.0%} to {high:.0%}",
@@ -185,8 +201,8 @@ def _fit_cells(fit: Fit) -> list[str]:
         row["verdict"].replace("_", " "),
         f"{fit.count} x {row['accelerator']}",
         str(fit.predicted),
-        "yes" if fit.agrees else "no",
-        row["source"].partition(",")[0],
+        "yes" if fit.agrees else f"no: {row['notes']}",
+        re.split(r";(?![^()]*\))", row["source"])[0],
     ]
 
 

@@ -257,7 +257,7 @@ def _fit(sizing: Sizing) -> Iterator[Figure]:
         "per_accelerator_gib",
         sizing.per_accelerator / GIB,
         "GiB",
-        "states / (t p), over d by the ZeRO stage + activations / t + cache / (t p)",
+        "states / (t p), over d by the ZeRO stage + activations / (t parts of a sequence) + cache / (t p)",
         {"accelerators": sizing.count, **layout},
         f"{ZERO}; {KORTHIKANTI}",
     )

@@ -22,6 +22,10 @@ USABLE_SHARE: Final = 0.94
 fragmentation. Documented fits allow 0.90 to 0.95: 242 GiB of weights do not fit 8 x 32 GiB (GLM-130B, README, "Hardware"),
 625 GiB not 8 x 80 GiB (SGLang documentation, "DeepSeek V3 usage")."""
 
+CONTEXT_TOKENS: Final = 4096
+"""The shortest part of a sequence that a rank works on when several share it (context parallelism): the recipes for Llama 3.1
+8B, 70B and 405B split 8,192 tokens over two ranks (NVIDIA dgxc-benchmarking, llama3.1/README_8b.md, README_70b.md, README.md)."""
+
 PREFILL_CHUNK: Final = 2048
 """Tokens that a server reads at once: the default budget of vLLM's chunked prefill (vLLM documentation, "Optimization")."""
 
@@ -60,6 +64,7 @@ class Footprint:
         layers: How many layers a pipeline can be cut into.
         kv_heads: Into how many parts tensor parallelism cuts the cache; 1 for latent attention.
         largest_layer: The weights that ZeRO stage 3 gathers at once.
+        sequence_parts: Into how many parts data-parallel ranks can split a sequence; see `sequence_parts`.
     """
 
     weights: float
@@ -72,6 +77,7 @@ class Footprint:
     layers: int = 1
     kv_heads: int = 1
     largest_layer: float = 0.0
+    sequence_parts: int = 1
 
     @property
     def states(self) -> float:
@@ -88,25 +94,39 @@ class Footprint:
         return self.bytes_on(layout.tensor, layout.pipeline, layout.data, layout.zero)
 
     def bytes_on(self, t: int, p: int, d: int, zero: int) -> float:
-        """Return the bytes on the fullest of t p d accelerators.
+        """Return the bytes on the fullest of t p d accelerators: what it holds, and what it works on.
+
+        Ranks that share a sequence divide the latter: as many as divide d and `sequence_parts`.
+        """
+        return self.held(t, p, d, zero) + self.worked_on(t, p) / math.gcd(d, self.sequence_parts)
+
+    def held(self, t: int, p: int, d: int, zero: int) -> float:
+        """Return the bytes of states and cache on the fullest of t p d accelerators.
 
         - Weights, gradients and optimizer are divided by t p; over the d data-parallel ranks ZeRO stage 1 divides the
           optimizer, 2 the gradients, 3 the weights, and then gathers two layers at a time.
-        - Activations are divided by t (sequence parallel). The first stage of a pipeline keeps p micro-batches of L / p
-          layers, so all L layers' worth; the last one keeps one micro-batch, and the logits.
         - The cache is divided by p, and by t as far as there are key-value heads.
 
-        Source: Rajbhandari et al. 2020 (arXiv 1910.02054), section 5; Korthikanti et al. 2022 (arXiv 2205.05198),
-        sections 4.2 and 4.3; Pope et al. 2022 (arXiv 2211.05102), section 3.3.
+        Source: Rajbhandari et al. 2020 (arXiv 1910.02054), section 5; Pope et al. 2022 (arXiv 2211.05102), section 3.3.
         """
         # The largest stage of a pipeline whose length does not divide the layers.
         stage = math.ceil(self.layers / p) / self.layers
         states = self.weights / (d if zero >= 3 else 1) + self.gradients / (d if zero >= 2 else 1)
         states += self.optimizer / (d if zero >= 1 else 1)
         gathered = 2.0 * self.largest_layer / t if zero >= 3 and d > 1 else 0.0
+        cache = self.kv_cache * stage * math.ceil(self.kv_heads / t) / self.kv_heads if self.kv_cache else 0.0
+        return states * stage / t + gathered + cache
+
+    def worked_on(self, t: int, p: int) -> float:
+        """Return the bytes of activations and logits on the fullest of t p accelerators, for complete sequences.
+
+        They are divided by t (sequence parallel). The first stage of a pipeline keeps p micro-batches of L / p layers, so
+        all L layers' worth; the last one keeps one micro-batch, and the logits.
+
+        Source: Korthikanti et al. 2022 (arXiv 2205.05198), sections 4.2 and 4.3.
+        """
         kept = max(self.activations, self.activations / p + self.logits) if p > 1 else self.activations + self.logits
-        cache = self.kv_cache * stage / min(t, self.kv_heads) if self.kv_cache else 0.0
-        return states * stage / t + gathered + (kept + self.working) / t + cache
+        return (kept + self.working) / t
 
     def to_dict(self) -> dict[str, float]:
         """Return the parts in GiB under the names of the JSON form; activations include the logits."""
@@ -124,6 +144,11 @@ class Footprint:
 def usable_memory(memory_gib: float) -> float:
     """Return the bytes that a job may fill on an accelerator of `memory_gib`; see `USABLE_SHARE`."""
     return USABLE_SHARE * memory_gib * GIB
+
+
+def sequence_parts(seq_len: int) -> int:
+    """Return into how many parts ranks can split a sequence: a power of two; see `CONTEXT_TOKENS`."""
+    return int(2 ** ((seq_len // CONTEXT_TOKENS).bit_length() - 1)) if seq_len > CONTEXT_TOKENS else 1
 
 
 def footprint(workload: Workload) -> Footprint:
@@ -185,6 +210,7 @@ def training_footprint(workload: Training | Finetuning) -> Footprint:
         layers=shape.layers,
         kv_heads=shape.kv_heads,
         largest_layer=_largest_layer(workload) * compute,
+        sequence_parts=sequence_parts(workload.seq_len),
     )
 
 

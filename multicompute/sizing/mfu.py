@@ -11,7 +11,7 @@ from multicompute import accelerators
 from multicompute.accelerators import Accelerator
 from multicompute.errors import CatalogError
 from multicompute.sizing.flops import attention_share
-from multicompute.sizing.memory import Layout
+from multicompute.sizing.memory import Layout, sequence_parts
 from multicompute.workloads.description import Finetuning, Training
 from multicompute.workloads.formats import Precision
 
@@ -50,13 +50,14 @@ TENSOR_ACROSS_NODES: Final = 0.5
 """Factor for tensor parallelism across nodes: Narayanan et al. 2021 (arXiv 2104.04473), Figure 13, tensor 16 against 8."""
 INTERLEAVED: Final = 2
 """Model chunks of a pipeline stage, which divide its bubble (Narayanan et al. 2021, section 2.2)."""
-SHORT_SEQUENCE: Final = 8192
-"""A longer sequence is split over several ranks (context parallelism), so that a rank has at least so many tokens."""
+LARGER_BATCH: Final = 4.0
+"""The upper end of the range assumes optimizer steps of so many times the default tokens where `batch_tokens` is not given:
+Llama 3.1 405B was trained with up to 16 million (arXiv 2407.21783, section 3.4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedMfu:
-    """A line of the table of published utilizations."""
+    """A line of the table of published utilizations; 0 accelerators or a sequence length of 0 means not published."""
 
     model: str
     kind: Literal["dense", "moe"]
@@ -124,7 +125,7 @@ def published() -> tuple[PublishedMfu, ...]:
                 accelerator=row["accelerator"],
                 precision=row["precision"],
                 accelerators=int(row["accelerators"] or 0),
-                seq_len=int(row["seq_len"]),
+                seq_len=int(row["seq_len"] or 0),
                 mfu=float(row["mfu"]),
                 basis=row["basis"],
                 source=row["source"],
@@ -164,7 +165,7 @@ def base_mfu(family: str, precision: Precision, kind: Literal["dense", "moe"], s
         and run.kind == kind
         and ("bf16" if run.precision == "fp16" else run.precision) == sixteen
     ]
-    similar = [run for run in runs if 1 / SIMILAR_LENGTH <= run.seq_len / seq_len <= SIMILAR_LENGTH]
+    similar = [run for run in runs if not run.seq_len or 1 / SIMILAR_LENGTH <= run.seq_len / seq_len <= SIMILAR_LENGTH]
     runs = similar or runs
     spread = SPREAD if len(runs) >= ENOUGH_RUNS else 2 * SPREAD
     low = min([expected * (1 - spread), *(run.mfu * (1 - MARGIN) for run in runs)])
@@ -204,8 +205,9 @@ def pipeline_factor(pipeline: int, micro_batches: float) -> float:
 
 
 def batch_ranks(workload: Training | Finetuning) -> float:
-    """Return how many data-parallel ranks one optimizer step can employ: tokens of a step / tokens of a micro-batch."""
-    return max(1.0, workload.step_tokens / (min(workload.seq_len, SHORT_SEQUENCE) * workload.micro_batch))
+    """Return how many data-parallel ranks one optimizer step can employ: its micro-batches x parts of a sequence."""
+    parts = sequence_parts(workload.seq_len)
+    return max(1.0, workload.step_tokens * parts / (workload.seq_len * workload.micro_batch))
 
 
 def fabric_factor(nodes: int, *, fabric: bool, slices: bool) -> float:
@@ -215,9 +217,18 @@ def fabric_factor(nodes: int, *, fabric: bool, slices: bool) -> float:
     return SLICES if slices else NO_FABRIC
 
 
-def layout_factors(workload: Training | Finetuning, layout: Layout, per_node: int) -> list[tuple[str, float]]:
-    """Return what the layout does to the utilization, as named factors: pipeline bubble, ranks without work, tensor split."""
-    ranks = batch_ranks(workload)
+def layout_factors(
+    workload: Training | Finetuning, layout: Layout, per_node: int, *, larger: float = 1.0
+) -> list[tuple[str, float]]:
+    """Return what the layout does to the utilization, as named factors: pipeline bubble, ranks without work, tensor split.
+
+    Args:
+        workload: The job.
+        layout: How it is split.
+        per_node: Accelerators of one node.
+        larger: How many times the tokens of an optimizer step to assume.
+    """
+    ranks = batch_ranks(workload) * larger
     factors = []
     if layout.pipeline > 1:
         factors.append(("pipeline bubble", pipeline_factor(layout.pipeline, ranks / layout.data)))
@@ -263,17 +274,16 @@ def expected_mfu(
     base = workload_mfu(workload, accelerator)
     if base.basis == "given":
         return Mfu(base.expected, base.low, base.high, base)
-    factors = [
-        ("scale", scale_factor(layout.accelerators)),
-        ("network between nodes", fabric_factor(nodes, fabric=fabric, slices=accelerator.kind == "tpu")),
-        *layout_factors(workload, layout, per_node),
-    ]
-    product = math.prod(factor for _, factor in factors)
+    network = fabric_factor(nodes, fabric=fabric, slices=accelerator.kind == "tpu")
+    laid_out = layout_factors(workload, layout, per_node)
+    factors = [("scale", scale_factor(layout.accelerators)), ("network between nodes", network), *laid_out]
+    expected = base.expected * math.prod(factor for _, factor in factors)
     # Published runs have losses of scale, so that only the network and the layout lower the ends of the range.
-    beyond = product / factors[0][1]
-    high = max(base.high * beyond, base.expected * product)
+    low = base.low * network * math.prod(factor for _, factor in laid_out)
+    larger = 1.0 if workload.batch_tokens else LARGER_BATCH
+    best = network * math.prod(factor for _, factor in layout_factors(workload, layout, per_node, larger=larger))
     shown = tuple((name, factor) for name, factor in factors if factor != 1.0)
-    return Mfu(base.expected * product, min(base.low * beyond, base.expected * product), high, base, shown)
+    return Mfu(expected, min(low, expected), max(base.high * best, expected), base, shown)
 
 
 def _default(family: str, precision: str, kind: str) -> tuple[float, str, str]:

@@ -99,10 +99,13 @@ class LayoutFinder:
         self._heads = heads
         self._zero = zero
         self._max_data = max_data
+        self._parts = footprint.sequence_parts
         parts = (footprint.weights, footprint.gradients, footprint.optimizer)
         # ZeRO shares the optimizer first, then gradients, then weights.
         self._states = [(sum(parts[: 3 - stage]), sum(parts[3 - stage :])) for stage in range(zero + 1)]
-        self._terms: tuple[dict[tuple[int, int], tuple[float, float, float]], ...] = tuple({} for _ in range(zero + 1))
+        self._terms: tuple[dict[tuple[int, int], tuple[float, float, float, float]], ...] = tuple(
+            {} for _ in range(zero + 1)
+        )
 
     def find(self, accelerators: int, per_node: int, room: float) -> Layout | None:
         """Return the layout to take, or None if none fits.
@@ -145,14 +148,17 @@ class LayoutFinder:
         return None
 
     def _needed(self, split: Split, stage: int) -> float:
-        """Return the bytes on an accelerator: a + b / d for d ranks from two on, worked out once for each stage, t and p."""
+        """Return the bytes on an accelerator: a + b / d + c / parts for d ranks from two on, worked out once for each stage, t and p."""
         tensor, pipeline, data = split
         terms = self._terms[stage].get((tensor, pipeline))
         if terms is None:
-            alone, two, four = (self._footprint.bytes_on(tensor, pipeline, ranks, stage) for ranks in (1, 2, 4))
-            shared = 4 * (two - four)
-            terms = self._terms[stage][tensor, pipeline] = (alone, two - shared / 2, shared)
-        return terms[0] if data == 1 else terms[1] + terms[2] / data
+            memory = self._footprint
+            alone, two, four = (memory.held(tensor, pipeline, ranks, stage) for ranks in (1, 2, 4))
+            shared, worked_on = 4 * (two - four), memory.worked_on(tensor, pipeline)
+            terms = self._terms[stage][tensor, pipeline] = (alone + worked_on, two - shared / 2, shared, worked_on)
+        if data == 1:
+            return terms[0]
+        return terms[1] + terms[2] / data + terms[3] / math.gcd(data, self._parts)
 
 
 def tightest_layout(footprint: Footprint, accelerators: int, *, heads: int, per_node: int, zero: int) -> Layout:
@@ -174,8 +180,8 @@ def min_accelerators(
         per_node: Accelerators of one node; any number by default.
     """
     widest = max(degree for degree in divisors(heads) if degree <= MAX_TENSOR)
-    # What no split over more ranks makes smaller.
-    least = Layout(data=MAX_COUNT, tensor=widest, pipeline=footprint.layers, zero=zero)
+    # What no split over more ranks makes smaller; a power of two, so that ranks share sequences as far as they can be split.
+    least = Layout(data=2**20, tensor=widest, pipeline=footprint.layers, zero=zero)
     if footprint.per_accelerator(least) > room:
         return None
     finder = LayoutFinder(footprint, heads=heads, zero=zero)

@@ -294,11 +294,13 @@ class TrainingOnShape:
     def _fewest_stages(self) -> float:
         """Return the fewest stages of a pipeline that fit with tensor parallelism inside of a node, infinity if none do.
 
-        States that ZeRO does not share take F / (t p), activations A / t at least, so that p >= F / (t room - A).
+        States that ZeRO does not share take F / (t p), activations A / (t parts) at least, so that
+        p >= F / (t room - A / parts).
         """
         memory = self.job.footprint
         unshared = (memory.weights, memory.gradients, memory.optimizer)[: 3 - self._workload.zero]
-        left = self._widest * usable_memory(self.shape.accelerator.memory_gib) - memory.activations - memory.working
+        worked_on = (memory.activations + memory.working) / memory.sequence_parts
+        left = self._widest * usable_memory(self.shape.accelerator.memory_gib) - worked_on
         return max(1.0, math.ceil(sum(unshared) / left - 1e-9)) if left > 0 else math.inf
 
     def _best_layout_factor(self, count: int) -> float:

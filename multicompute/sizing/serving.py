@@ -18,9 +18,10 @@ BANDWIDTH_SHARE: Final = 0.6
 A100-80GB, 104.9 tokens/s = 1397 of 2039 GB/s), 0.25 to 0.3 in eager PyTorch (LitGPT resource tables)."""
 EAGER_SHARE, COMPILED_SHARE = 0.25, 0.7
 """The ends of that range."""
-ALL_REDUCE_SECONDS: Final = 45e-6
-"""The duration of an all-reduce of tensor parallelism when a token is decoded: the same 7B over 8 A100 reads 396 GB/s on each (gpt-fast
-README), 4.3 ms instead of 1.2 ms for 64 of them."""
+ALL_REDUCE_SECONDS: Final = 30e-6
+"""The duration of an all-reduce of tensor parallelism when a token is decoded. 64 of them leave 7B on 8 A100 with 328 tokens/s, and
+160 leave 70B with 62.5 (gpt-fast README, "Tensor Parallelism"): 19 to 24 us each with its intra-node communication, and 45 us where
+only 396 GB/s were read on each GPU, without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def experts_read(workload: Inference) -> float:
 def decode_step_seconds(workload: Inference, accelerator: Accelerator, layout: Layout) -> tuple[float, bool]:
     """Return the time of one decode step of a replica, and whether memory bandwidth is the bound.
 
-    max((weights x g + cache) / (t p bandwidth e), B x FLOPs per token / (t p peak MFU)) + all-reduces of 2 L x 45 us with
+    max((weights x g + cache) / (t p bandwidth e), B x FLOPs per token / (t p peak MFU)) + all-reduces of 2 L x 30 us with
     tensor parallelism. The stages of a pipeline work on g = min(p, B) groups of requests in turn, and each stage reads its
     weights once for every group: a pipeline adds memory, but no speed while weights are what is read.
 

@@ -7,7 +7,7 @@ import pytest
 
 from multicompute.errors import SpecError
 from multicompute.sizing import Finetuning, Inference, Training
-from multicompute.sizing.memory import GIB, Layout, cache_bytes, cache_bytes_per_token, footprint
+from multicompute.sizing.memory import GIB, Layout, cache_bytes, cache_bytes_per_token, footprint, sequence_parts
 from multicompute.workloads.formats import pruned_share, state_bytes
 from tests.unit.sizing.configs import PUBLISHED
 
@@ -78,6 +78,15 @@ def test_tensor_parallelism_divides_everything_and_a_pipeline_the_states() -> No
     assert memory.bytes_on(1, 5, 1, 0) == pytest.approx(memory.states * 20 / 96 + memory.activations)
 
 
+def test_ranks_share_a_long_sequence_in_parts_of_4096_tokens() -> None:
+    assert [sequence_parts(tokens) for tokens in (512, 4096, 8191, 8192, 12288, 131072)] == [1, 1, 1, 2, 2, 32]
+    memory = footprint(Training.model_validate({**GPT3, "seq_len": 16384}))
+    alone = memory.worked_on(8, 4)
+    # Three ranks do not divide a sequence into two or four equal parts, eight are more than its parts.
+    for ranks, parts in ((1, 1), (2, 2), (3, 1), (4, 4), (6, 2), (8, 4)):
+        assert memory.bytes_on(8, 4, ranks, 1) - memory.held(8, 4, ranks, 1) == pytest.approx(alone / parts)
+
+
 def test_no_split_and_no_stage_needs_more_than_a_lower_one() -> None:
     memory = footprint(Training.model_validate(GPT3))
     for tensor, pipeline, data in itertools.product((1, 2, 8), (1, 4, 8), (1, 8, 64)):
@@ -124,6 +133,8 @@ def test_key_value_heads_limit_how_far_the_cache_is_divided() -> None:
     memory = footprint(Inference(params=70e9, context=131072, kv_heads=8, heads=64, hidden=8192, layers=80))
     split = memory.bytes_on(16, 1, 1, 0) - (memory.weights + memory.working + memory.logits) / 16
     assert split == pytest.approx(memory.kv_cache / 8)
+    # Six ranks for eight key-value heads: the fullest has two of them.
+    assert memory.held(6, 1, 1, 0) - memory.weights / 6 == pytest.approx(memory.kv_cache / 4)
 
 
 @pytest.mark.parametrize(

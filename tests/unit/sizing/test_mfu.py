@@ -44,10 +44,16 @@ def test_every_published_utilization_is_inside_of_the_range_that_is_assumed() ->
     outside = []
     for row in published():
         precision: Literal["bf16", "fp16", "fp8"] = "fp8" if row.precision == "fp8" else "bf16"
-        base = base_mfu(row.family, precision, row.kind, row.seq_len)
+        base = base_mfu(row.family, precision, row.kind, row.seq_len or 2048)
         if not base.low <= row.mfu <= base.high:
             outside.append((row.model, row.mfu, base.low, base.high))
     assert outside == []
+
+
+def test_a_run_without_a_published_sequence_length_is_in_the_range_of_every_length() -> None:
+    lamda = next(row for row in published() if row.model == "LaMDA 137B")
+    assert lamda.seq_len == 0
+    assert all(lamda in base_mfu("tpu-v3", "bf16", "dense", length).runs for length in (512, 2048, 32768))
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
@@ -62,7 +68,7 @@ def test_every_accelerator_has_an_expectation_inside_of_a_range(
 
 
 def test_an_expectation_without_published_runs_is_said_to_be_an_assumption() -> None:
-    for name in ("mi300x", "trainium1", "t4", "l4"):
+    for name in ("mi300x", "l40s", "t4", "l4"):
         base = base_mfu(accelerator(name).family, "bf16", "dense", 4096)
         assert (base.basis, base.runs) == ("assumption", ())
     assert base_mfu("h100", "bf16", "dense", 4096).basis == "published"
@@ -142,3 +148,16 @@ def test_more_data_parallel_ranks_than_micro_batches_have_no_work() -> None:
     assert batch_ranks(JOB) == 4e6 / 4096
     found = expected_mfu(JOB, H100, Layout(data=2048), nodes=256, per_node=8, fabric=True)
     assert dict(found.factors)["more data-parallel ranks than micro-batches"] == pytest.approx(4e6 / 4096 / 2048)
+
+
+def test_a_long_sequence_gives_work_to_as_many_ranks_as_can_share_it() -> None:
+    job = JOB.model_copy(update={"seq_len": 131072})
+    assert batch_ranks(job) == pytest.approx(4e6 / 131072 * 32)
+
+
+def test_the_upper_end_of_the_range_does_not_depend_on_a_batch_that_is_assumed() -> None:
+    layout = Layout(data=128, tensor=8, pipeline=16, zero=1)
+    given = JOB.model_copy(update={"batch_tokens": 4e6})
+    assumed, exact = (expected_mfu(job, H100, layout, nodes=2048, per_node=8, fabric=True) for job in (JOB, given))
+    assert (assumed.low, assumed.expected) == (exact.low, exact.expected)
+    assert assumed.high > exact.high

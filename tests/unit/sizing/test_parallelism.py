@@ -100,6 +100,17 @@ def test_tensor_parallelism_stays_inside_of_a_node_if_a_pipeline_fits_too() -> N
     assert found.tensor * found.pipeline == 64
 
 
+def test_llama_3_1_405b_is_split_as_it_was_trained() -> None:
+    job = Training(
+        params=405.853e9, layers=126, hidden=16384, heads=128, kv_heads=8, vocab=128256, tokens=1e9, seq_len=8192
+    )
+    finder = LayoutFinder(footprint(job), heads=128, zero=job.zero)
+    # Llama Team 2024 (arXiv 2407.21783), Table 4: tensor 8, pipeline 16, data 128.
+    found = finder.find(16384, 8, usable_memory(80))
+    assert found is not None
+    assert (found.data, found.tensor, found.pipeline) == (128, 8, 16)
+
+
 def test_no_data_parallel_rank_is_left_without_work_if_another_split_fits() -> None:
     memory = footprint(Training(params=7e9, tokens=1e9))
     found = LayoutFinder(memory, heads=32, zero=1, max_data=100).find(512, 8, usable_memory(80))
