@@ -137,7 +137,7 @@ class Sizing:
 
 
 def size(
-    workload: Workload, accelerator: str | Accelerator = USUAL, *, gpus: int | None = None, per_node: int = USUAL_NODE
+    workload: Workload, accelerator: str | Accelerator = USUAL, *, gpus: int | None = None, per_node: int | None = None
 ) -> Sizing:
     """Size a workload on one accelerator, whatever machine it is in.
 
@@ -145,7 +145,8 @@ def size(
         workload: The job.
         accelerator: Its name; of a family the first one is taken.
         gpus: How many accelerators; the smallest count that fits if omitted.
-        per_node: Accelerators of one node, within which tensor parallelism is free.
+        per_node: Accelerators of one node, within which tensor parallelism is free; if omitted, `USUAL_NODE`, and all of
+            them for a TPU, whose slice is one domain.
 
     Raises:
         SpecError: The accelerator is unknown, or has no published peak in the precision of the workload.
@@ -161,6 +162,7 @@ def size(
     job = Job(workload)
     least = job.min_accelerators(model.memory_gib)
     count = gpus or least or 1
+    per_node = per_node or (count if model.kind == "tpu" else USUAL_NODE)
     # Of a served model, more accelerators than one replica takes are more replicas.
     split = min(count, least or count) if isinstance(workload, Inference) else count
     layout = job.layout(split, model.memory_gib, per_node)

@@ -46,9 +46,7 @@ def test_the_published_mfu_is_inside_of_the_range_on_the_published_count(writer:
     outside = {}
     for run in runs:
         unknown, count = run.workload.model_copy(update={"mfu": None}), int(run.row["accelerator_count"])
-        # The chips of a TPU slice are one domain, as the accelerators of a node are.
-        per_node = count if run.row["accelerator"].startswith("tpu") else 8
-        found = size(unknown, run.row["accelerator"], gpus=count, per_node=per_node)
+        found = size(unknown, run.row["accelerator"], gpus=count)
         if not (found.fits and found.mfu.low <= run.mfu <= found.mfu.high):
             outside[run.row["model"]] = (found.layout, found.mfu.low, found.mfu.high)
     assert outside == {}
