@@ -100,8 +100,10 @@ def every_gang(job: Job, machines: Sequence[Machine], limits: JobLimits) -> Iter
     """Try every node count of every machine: yields machine, nodes, cost and hours of those that are allowed."""
     families: dict[str, set[tuple[bool, float]]] = {}
     for each in machines:
-        instance = each.offer.instance
-        families.setdefault(model_of(each).family, set()).add((bool(instance.fabric), instance.accelerators))
+        instance, family = each.offer.instance, families.setdefault(model_of(each).family, set())
+        # What costs more in an hour than is allowed, on the fewest nodes, is no choice to wait for.
+        if may_be_bought(each, math.ceil((limits.gpus or 1) / instance.accelerators), limits):
+            family.add((bool(instance.fabric), instance.accelerators))
     for each in machines:
         model = model_of(each)
         offer, per_node = each.offer, round(each.offer.instance.accelerators)
