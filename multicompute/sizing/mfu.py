@@ -12,6 +12,7 @@ from multicompute.accelerators import Accelerator
 from multicompute.errors import CatalogError
 from multicompute.sizing.flops import attention_share
 from multicompute.sizing.memory import Layout, sequence_parts
+from multicompute.sizing.parallelism import spans_nodes
 from multicompute.workloads.description import Finetuning, Training
 from multicompute.workloads.formats import Precision
 
@@ -234,7 +235,7 @@ def layout_factors(
         factors.append(("pipeline bubble", pipeline_factor(layout.pipeline, ranks / layout.data)))
     if layout.data > ranks:
         factors.append(("more data-parallel ranks than micro-batches", ranks / layout.data))
-    if layout.tensor > per_node:
+    if spans_nodes(layout.tensor, per_node, layout.accelerators):
         factors.append(("tensor parallelism across nodes", TENSOR_ACROSS_NODES))
     return factors
 

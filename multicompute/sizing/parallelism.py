@@ -41,6 +41,14 @@ class Splits:
     across_sizes: tuple[int, ...]
 
 
+def spans_nodes(tensor: int, per_node: int, accelerators: int) -> bool:
+    """Return whether a group of tensor parallelism has members in several nodes.
+
+    Groups follow each other, so that those of six straddle the border of nodes of eight, unless there is one node only.
+    """
+    return tensor > per_node or (per_node % tensor != 0 and accelerators > per_node)
+
+
 @functools.lru_cache(maxsize=65536)
 def splits(accelerators: int, heads: int, layers: int, per_node: int) -> Splits:
     """Return the ways to split a job over `accelerators`.
@@ -60,7 +68,7 @@ def splits(accelerators: int, heads: int, layers: int, per_node: int) -> Splits:
         if tensor > min(heads, MAX_TENSOR):
             break
         if heads % tensor == 0:
-            block = found[tensor > per_node]
+            block = found[spans_nodes(tensor, per_node, accelerators)]
             block += [(tensor * each, each, tensor) for each in divisors(accelerators // tensor) if each <= layers]
     inside, across = (sorted(block) for block in found)
     return Splits(

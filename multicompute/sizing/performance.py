@@ -21,7 +21,14 @@ from multicompute.sizing.mfu import (
     scale_factor,
     workload_mfu,
 )
-from multicompute.sizing.parallelism import MAX_TENSOR, LayoutFinder, divisors, min_accelerators, tightest_layout
+from multicompute.sizing.parallelism import (
+    MAX_TENSOR,
+    LayoutFinder,
+    divisors,
+    min_accelerators,
+    spans_nodes,
+    tightest_layout,
+)
 from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, throughput
 from multicompute.sizing.storage import checkpoint_bytes
 from multicompute.workloads.description import Finetuning, Inference, Training, Workload
@@ -322,7 +329,9 @@ class TrainingOnShape:
         if self._is_given:
             return self._base.expected
         factor = scale_factor(layout.accelerators) * self._network(nodes)
-        if layout.pipeline > 1 or layout.data > self._ranks or layout.tensor > self.shape.per_node:
+        per_node = self.shape.per_node
+        straddles = layout.tensor > 1 and spans_nodes(layout.tensor, per_node, layout.accelerators)
+        if layout.pipeline > 1 or layout.data > self._ranks or straddles:
             factor *= math.prod(each for _, each in layout_factors(self._workload, layout, self.shape.per_node))
         return self._base.expected * factor
 

@@ -49,6 +49,7 @@ Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_0
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
+_USUAL_TOKENS: Final = 2e12
 _FEWEST: Final = 100_000
 _TASK: Final = "What is done with the model."
 FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
@@ -273,7 +274,7 @@ class _Trained(Workload):
     batch_tokens: Annotated[
         Amount | None,
         Field(
-            description="Tokens of one optimizer step; 4 million for training and 0.5 million for fine-tuning if omitted."
+            description="Tokens of one optimizer step; if omitted, 4 million for training, more beyond 2T tokens, and 0.5 million for fine-tuning."
         ),
     ] = None
     optimizer: Annotated[
@@ -330,8 +331,14 @@ class _Trained(Workload):
 
     @property
     def step_tokens(self) -> float:
-        """Tokens of one optimizer step."""
-        return self.batch_tokens or max(self._BATCH_TOKENS, float(self.seq_len * self.micro_batch))
+        """Tokens of one optimizer step.
+
+        If they are not given, 4 million, and more for more than 2T tokens: 4M (tokens / 2T)^(1/2). Llama 2 took 4M for 2T (arXiv
+        2307.09288, section 2.2), Llama 3.1 405B up to 16M for 15.6T (arXiv 2407.21783, section 3.4.1), DeepSeek-V3 63M for 14.8T
+        (arXiv 2412.19437, section 4.2).
+        """
+        usual = self._BATCH_TOKENS * max(1.0, (self.tokens / _USUAL_TOKENS) ** 0.5)
+        return self.batch_tokens or max(usual, float(self.seq_len * self.micro_batch))
 
 
 class Training(_Trained):

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from multicompute.sizing import Finetuning, Inference, Training
 from multicompute.sizing.memory import Footprint, footprint, usable_memory
-from multicompute.sizing.parallelism import LayoutFinder, divisors, layouts, min_accelerators, tightest_layout
+from multicompute.sizing.parallelism import (
+    LayoutFinder,
+    divisors,
+    layouts,
+    min_accelerators,
+    spans_nodes,
+    splits,
+    tightest_layout,
+)
 from multicompute.workloads.description import Workload
 
 WORKLOADS = st.builds(
@@ -139,3 +147,13 @@ def test_the_tightest_layout_needs_the_least_memory() -> None:
 )
 def test_divisors(number: int, expected: tuple[int, ...]) -> None:
     assert divisors(number) == expected
+
+
+def test_tensor_groups_do_not_straddle_nodes() -> None:
+    assert not spans_nodes(8, per_node=8, accelerators=64)
+    assert not spans_nodes(6, per_node=8, accelerators=6)
+    assert spans_nodes(6, per_node=8, accelerators=48)
+    assert spans_nodes(16, per_node=8, accelerators=64)
+    found = splits(48, 72, 80, 8)
+    assert {tensor for tensor, _, _ in found.inside} == {1, 2, 4, 8}
+    assert {3, 6, 12, 24} <= {tensor for tensor, _, _ in found.across}

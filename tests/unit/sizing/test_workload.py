@@ -166,3 +166,10 @@ def test_what_is_no_workload_is_refused(value: object, message: str) -> None:
     with pytest.raises(SpecError) as error:
         workload_of(value)
     assert str(error.value).startswith(message)
+
+
+def test_longer_runs_take_more_tokens_in_a_step() -> None:
+    assert Training(params=7e9, tokens=1e12).step_tokens == 4e6
+    assert Training(params=405e9, tokens=15.6e12).step_tokens == pytest.approx(11.2e6, rel=0.01)
+    assert Training(params=405e9, tokens=15.6e12, batch_tokens=16e6).step_tokens == 16e6
+    assert Finetuning(params=8e9, tokens=1e9).step_tokens == 0.5e6
