@@ -1,14 +1,14 @@
 """The plan of a workload against ordinary plans: each count of each accelerator is planned on its own, and its job computed."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from multicompute import accelerators
@@ -23,15 +23,19 @@ from multicompute.resolver import resolve
 from multicompute.resolver.discounts import Discounts, known_discounts
 from multicompute.sizing import Finetuning, Inference, Training, Workload
 from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
-from multicompute.sizing.optimiser import FRONT_POINTS, node_counts
+from multicompute.sizing.optimiser import FRONT_POINTS
 from multicompute.sizing.performance import Job, Shape
 from multicompute.spec import ClusterSpec
-from tests.unit.resolver.fake_catalog import FRESH, NOW, FakeCatalog
+from tests.unit.resolver.fake_catalog import NOW, FakeCatalog
 from tests.unit.resolver.fake_catalog import line as line_of
 from tests.unit.resolver.strategies import maybe
 
 EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "40"))
 """`make campaign` sets many thousands."""
+# Shrinking takes minutes, because a smaller catalog often has no job at all.
+UNSHRUNK = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 MOST = 8
 """So many nodes at most, by an outage of more, or by max_hourly."""
 HOURS_OF = {"hour": 1.0, "month": 730.0}
@@ -113,8 +117,10 @@ def family_of(accelerator: str) -> str:
 class ByPlans:
     """Answers a question by ordinary plans only."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, counts: Mapping[str, Collection[int]] | None = None) -> None:
+        """Take the question, and the counts to try of each family; all of up to `most` nodes if there are none."""
         self._question = question
+        self._counts = counts
         self._spec = question.spec
         self._catalog = question.catalog
         assert question.spec.workload is not None
@@ -136,6 +142,8 @@ class ByPlans:
         """Return the numbers of accelerators that some number of nodes has."""
         if self._spec.gpus is not None:
             return [self._spec.gpus]
+        if self._counts is not None:
+            return sorted(self._counts[family])
         sizes = {
             line.instance.accelerators
             for accelerator in self._catalog.accelerators()
@@ -439,7 +447,7 @@ def described(line: Listing) -> tuple[InstanceType, str, str]:
     return line.instance, line.region.name, line.purchase
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(UNSHRUNK, max_examples=EXAMPLES)
 @given(questions())
 def test_the_plan_of_a_workload_is_that_of_all_ordinary_plans(question: Question) -> None:
     try:
@@ -462,18 +470,9 @@ def test_the_plan_of_a_workload_is_that_of_all_ordinary_plans(question: Question
 
 def assert_same_candidates(plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     """Check that each candidate is one of an ordinary plan, and that each place has its cheapest count."""
-    found = {key_of(candidate): candidate for candidate in plan.candidates}
+    found = {key_of(candidate) for candidate in plan.candidates}
     assert len(found) == len(plan.candidates)
-    for key, candidate in found.items():
-        assert key in gangs, "an option that no ordinary plan has"
-        gang = gangs[key]
-        ordinary = gang.candidate
-        assert candidate.hours == pytest.approx(gang.hours, rel=1e-9)
-        assert candidate.total_cost == pytest.approx(gang.total, rel=1e-9, abs=3e-6)
-        assert candidate.discount == ordinary.discount
-        assert candidate.list_hourly_cost == pytest.approx(ordinary.list_hourly_cost, abs=3e-6)
-        assert candidate.hourly_cost == pytest.approx(ordinary.hourly_cost, abs=3e-6)
-        assert replace(candidate, parts=(), hours=None) == replace(ordinary, parts=(), hours=None)
+    assert_ordinary(plan.candidates, gangs)
     cheapest: dict[tuple[str, ...], float] = {}
     for key, gang in gangs.items():
         cheapest[key[:5]] = min(gang.total, cheapest.get(key[:5], gang.total))
@@ -483,16 +482,72 @@ def assert_same_candidates(plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     assert listed == {key: pytest.approx(total, rel=1e-9, abs=3e-6) for key, total in cheapest.items()}
 
 
+def assert_ordinary(candidates: Iterable[Candidate], gangs: Mapping[GangKey, Gang]) -> None:
+    """Check that each candidate is one of an ordinary plan at the same price, with the job's time and cost."""
+    for candidate in candidates:
+        key = key_of(candidate)
+        assert key in gangs, "an option that no ordinary plan has"
+        gang = gangs[key]
+        ordinary = gang.candidate
+        assert candidate.hours == pytest.approx(gang.hours, rel=1e-9)
+        assert candidate.total_cost == pytest.approx(gang.total, rel=1e-9, abs=3e-6)
+        assert candidate.discount == ordinary.discount
+        assert candidate.list_hourly_cost == pytest.approx(ordinary.list_hourly_cost, abs=3e-6)
+        assert candidate.hourly_cost == pytest.approx(ordinary.hourly_cost, abs=3e-6)
+        assert replace(candidate, parts=(), hours=None) == replace(ordinary, parts=(), hours=None)
+
+
 def assert_fronts_agree(spec: ClusterSpec, plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     """Check that the front is that of all gangs, or at a given MFU that of the options that are listed."""
     assert spec.workload is not None
-    chosen = [(plan.options[index].total_usd, plan.options[index].hours) for index in plan.pareto]
+    chosen = [plan.options[index] for index in plan.pareto]
     if spec.workload.mfu is not None or spec.gpus is not None:
         listed = {key_of(candidate) for candidate in plan.candidates}
         gangs = {key: gang for key, gang in gangs.items() if key in listed}
     front = front_of({(gang.total, gang.hours) for gang in gangs.values()})
     if len(front) <= FRONT_POINTS:
-        assert chosen == [(pytest.approx(cost, abs=3e-6), pytest.approx(hours)) for cost, hours in front]
+        assert [each.total_usd for each in chosen] == pytest.approx([cost for cost, _ in front], abs=3e-6)
+        assert [each.hours for each in chosen] == pytest.approx([hours for _, hours in front])
+
+
+JOBS: tuple[dict[str, Any], ...] = (
+    {"workload": Training(params="70B", tokens="2T"), "deadline": "30d", "spot": "prefer"},
+    {"workload": Training(params="7B", tokens="100B", mfu=0.4), "deadline": "10d"},
+    {"workload": Finetuning(params="8B", tokens="1B", method="qlora"), "spot": True, "regions": ["eu"]},
+    {"workload": Inference(params="70B", concurrency=64, tokens_per_second=5000), "hours": 720, "max_hourly": 300},
+)
+
+
+@settings(UNSHRUNK, max_examples=max(EXAMPLES // 10, 1))
+@given(arguments=st.sampled_from(JOBS), data=st.data())
+def test_on_the_packaged_catalog_nothing_is_cheaper_than_the_first_option_and_the_front(
+    arguments: dict[str, Any], data: st.DataObject, catalog: Catalog
+) -> None:
+    question = Question(ClusterSpec.of(arguments), catalog, {"default_ttl": timedelta(hours=24)})
+    plan = question.answer()
+    options = list(plan.options)
+    names = sorted({family_of(name) for name in catalog.accelerators()})
+    drawn = data.draw(st.lists(st.sampled_from(names), min_size=6, max_size=6, unique=True))
+    front = [options[index] for index in plan.pareto]
+    tried = {family_of(front[0].accelerator), *drawn}
+    nodes = data.draw(st.lists(st.integers(1, 40) | st.integers(41, 600), min_size=3, max_size=3))
+    counts = {family: {8 * each for each in nodes} for family in tried}
+    chosen = data.draw(st.lists(st.integers(0, len(options) - 1), min_size=6, max_size=6))
+    for option in [*(options[index] for index in chosen), *front[:4]]:
+        counts.setdefault(family_of(option.accelerator), set()).add(option.performance.accelerators)
+    by_plans = ByPlans(question, counts | {name: () for name in names if name not in counts})
+    gangs = by_plans.gangs
+    among = [
+        each for each in plan.candidates if each.accelerators in counts.get(family_of(each.instance.accelerator), ())
+    ]
+    assert among
+    assert_ordinary(among, gangs)
+    for gang in gangs.values():
+        assert gang.total >= options[0].total_usd - 3e-6
+        slower = [option.total_usd for option in front if option.hours >= gang.hours]
+        # Beyond 32, counts are evaluated in steps of 1/16. Only some points of the front are listed.
+        if question.spec.workload.mfu is None and slower:
+            assert gang.total >= min(slower) * 0.99
 
 
 TRAINING = Training(params=7e9, tokens=1e10)
