@@ -222,9 +222,9 @@ class Workload(BaseModel):
 
     def __str__(self) -> str:
         """Return the job in half a line: "training of 70B parameters on 2,000B tokens"."""
-        params = f"{self.total_params / 1e9:,.4g}B parameters"
+        params = f"{_billions(self.total_params)} parameters"
         if self.kind == "moe":
-            params += f" ({self.used_params / 1e9:,.4g}B active)"
+            params += f" ({_billions(self.used_params)} active)"
         return f"{self.task} of {params}{self._extent}"
 
     @property
@@ -247,6 +247,12 @@ class Workload(BaseModel):
             "architecture": shape,
             "assumed": list(self.assumed),
         }
+
+
+def _billions(amount: float) -> str:
+    """Return an amount as "70B" or "200,000B"."""
+    billions = amount / 1e9
+    return f"{billions:,.0f}B" if billions >= 1000 else f"{billions:.4g}B"
 
 
 class _Trained(Workload):
@@ -308,7 +314,7 @@ class _Trained(Workload):
 
     @property
     def _extent(self) -> str:
-        return f" on {self.tokens / 1e9:,.4g}B tokens"
+        return f" on {_billions(self.tokens)} tokens"
 
     @property
     def keeps_scores(self) -> bool:
