@@ -90,7 +90,7 @@ def job_notes(
             "unless it is extended"
         )
     if transfers is not None:
-        found.append(transfers.note((best.provider, best.region)))
+        found.append(transfers.note((best.provider, best.region), of_job=True))
     if context.discounts is not None:
         found += [known.note for known in context.discounts.known if known.note]
     return found
