@@ -125,15 +125,10 @@ class _Machines:
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        reason = self._rejection(row, transfer, life)
-        room = self._room(row)
-        pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if is_discounted else None
-        if pricing is None:
-            limit = self._constraints.spec.max_price
-            reason = reason or (reasons.OVER_MAX_PRICE if limit is not None and row.unit_price > limit else None)
-        elif not pricing.most:
-            reason = reason or reasons.OVER_MAX_PRICE
-        if reason:
+        room, limit = self._room(row), self._constraints.spec.max_price
+        pricing = _Pricing(row, self._context, limit) if is_discounted else None
+        is_dear = limit is not None and (row.unit_price > limit if pricing is None else not pricing.most)
+        if reason := self._rejection(row, transfer, life, is_dear=is_dear):
             self._counts.add_zones(reason, row, zones)
             return
         assert transfer is not None
@@ -146,11 +141,13 @@ class _Machines:
             machine = _machine(row, named, least, life, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
-    def _rejection(self, row: Row, transfer: float | None, life: _Life) -> str | None:
+    def _rejection(self, row: Row, transfer: float | None, life: _Life, *, is_dear: bool) -> str | None:
         if transfer is None:
             return reasons.NO_TRANSFER
         if row.is_estimate and not self._constraints.spec.estimates:
             return reasons.ESTIMATE
+        if is_dear:
+            return reasons.OVER_MAX_PRICE
         return reasons.ENDS_EARLY if life.ends_early and self._lifetimes.is_strict else None
 
     def _room(self, row: Row) -> _Room:

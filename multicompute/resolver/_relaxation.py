@@ -62,6 +62,10 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "deadline": lambda candidate: candidate.hours or 0.0,
 }
 """Limit -> what it is compared with."""
+_HOURS: Final = _MEASURES["deadline"]
+_HOUR, _DAY, _YEAR = timedelta(hours=1), timedelta(days=1), timedelta(days=365)
+_NEAR_ENOUGH: Final = 1.05
+"""A deadline that is so much longer than the shortest possible one is proposed, which saves making more plans."""
 
 
 _SCOPE: Final = ("clouds", "regions", "exclude")
@@ -154,7 +158,10 @@ def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
     plan = _try(spec, decide, **{name: relaxed}) if old != relaxed else None
     if plan is None:
         return None
-    best = _closest(plan, spec, name)
+    best = _closest(_soonest(plan, spec, decide) if name == "deadline" else plan, spec, name)
+    if name == "deadline" and _HOURS(best) > _YEAR / _HOUR:
+        # On as many accelerators as the spec asks for it takes years: more of them are the better proposal.
+        return None
     text = _change(spec, name, best)
     distance = 1.0
     if name == "allow_surplus" and spec.gpus is not None:
@@ -191,6 +198,25 @@ def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
     return _try(spec, decide, regions=regions) if regions != [item.casefold() for item in spec.regions] else None
 
 
+def _soonest(plan: Plan, spec: ClusterSpec, decide: Decide) -> Plan:
+    """Return the plan with the shortest deadline that has an offer, `plan` being the one without.
+
+    At a given MFU, a plan has of each machine only the fewest nodes that are enough, so that a longer deadline means slower ones.
+    """
+    assert spec.workload is not None and spec.deadline is not None
+    if spec.workload.mfu is None or spec.gpus is not None:
+        return plan
+    low, high = spec.deadline / _HOUR, min(map(_HOURS, plan.candidates))
+    while high > low * _NEAR_ENOUGH:
+        middle = math.sqrt(low * high)
+        faster = _try(spec, decide, deadline=timedelta(hours=middle))
+        if faster is None:
+            low = middle
+        else:
+            plan, high = faster, min(middle, *map(_HOURS, faster.candidates))
+    return plan
+
+
 def _closest(plan: Plan, spec: ClusterSpec, name: str) -> Candidate:
     """Return the candidate for which a limit or a number has to move least; the first of several."""
     if name in _COUNTS:
@@ -206,7 +232,7 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     if not has:
         return _wording(spec, name, best)
     if name == "deadline":
-        return f"deadline={format_duration(timedelta(minutes=math.ceil(has * 60)))!r}"
+        return f"deadline={format_duration(_round_up_hours(has))!r}" if has <= _YEAR / _HOUR else "without deadline"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
 
 
@@ -214,6 +240,12 @@ def _round_up(amount: float) -> float:
     """Round up to the cent, so that the value in the message is high enough."""
     cents = -(-round(amount * 1e6) // 10_000)
     return cents / 100
+
+
+def _round_up_hours(hours: float) -> timedelta:
+    """Round up a time to days, hours or minutes, so that it changes by a tenth at most."""
+    unit = next((each for each in (_DAY, _HOUR) if hours * _HOUR >= 10 * each), timedelta(minutes=1))
+    return math.ceil(hours * _HOUR / unit) * unit
 
 
 def _wording(spec: ClusterSpec, name: str, best: Candidate) -> str:

@@ -36,6 +36,7 @@ NO_ACCELERATOR: Final = "no accelerator that is known here"
 FRACTION: Final = "a fraction of an accelerator"
 NO_FIT: Final = "the model does not fit"
 TOO_SLOW: Final = "not done by the deadline"
+TOO_LONG: Final = "not done within a year"
 ENDS_EARLY: Final = "terminated by its cloud before the job is done"
 TOO_FEW: Final = "more nodes than may be bought"
 OVER_BUDGET: Final = "more than the budget"
@@ -341,7 +342,9 @@ class _Search:
         return self._scan(each, first, most, must_fit=must_fit) if first <= most else self._too_slow(each)
 
     def _too_slow(self, each: _Class) -> str:
-        return TOO_SLOW if each.max_hours >= self._max_hours else ENDS_EARLY
+        if each.max_hours < self._max_hours:
+            return ENDS_EARLY
+        return TOO_SLOW if self._limits.deadline is not None else TOO_LONG
 
     def _scan(self, each: _Class, first: int, most: int, *, must_fit: bool) -> Performance | str:
         best: Performance | None = None
@@ -391,7 +394,7 @@ class _Search:
 
     def _named(self, reason: str, each: _Class, most: int, machine: Machine) -> str:
         """Return a reason with what limits the number of nodes, if that is why the job can't be done."""
-        if most == each.most or reason not in (TOO_SLOW, ENDS_EARLY, TOO_FEW, NO_FIT):
+        if most == each.most or reason not in (TOO_SLOW, TOO_LONG, ENDS_EARLY, TOO_FEW, NO_FIT):
             return reason
         limit = machine.limited_by if machine.max_nodes == most else "max_hourly"
         return (
