@@ -444,9 +444,9 @@ class Ledger:
             cursor.execute("DELETE FROM leases WHERE cluster_id = ? AND holder = ?", (cluster_id, holder))
 
 
-_SHOWN: Final = 3
+_SHOWN: Final = 2
 """So many differences between two requests are shown."""
-_LONGEST: Final = 60
+_LONGEST: Final = 32
 """A value of a request is shown with so many characters."""
 
 
