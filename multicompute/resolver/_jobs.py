@@ -263,8 +263,6 @@ class JobCandidates(Sequence[Candidate]):
         return self._of(self._options[at], zone)
 
     def _of(self, option: Option, zone: str) -> Candidate:
-        found = option.candidate
-        part = found.parts[0]
-        part = replace(part, offer=replace(part.offer, zone=zone))
-        is_configured = found.provider not in self._context.unusable
-        return replace(found, parts=(part,), is_stale=self._context.is_stale(part.offer), is_configured=is_configured)
+        context, offer = self._context, option.machine.offer
+        is_configured = offer.provider not in context.unusable
+        return option.candidate_in(zone, is_stale=context.is_stale(offer), is_configured=is_configured)

@@ -138,7 +138,9 @@ class Workload(BaseModel):
 
     @model_serializer
     def _arguments(self) -> dict[str, Any]:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        # A default that is written out makes no other request of the same name.
+        fields = type(self).model_fields.items()
+        given = {name: value for name, field in fields if (value := getattr(self, name)) != field.default}
         given |= {"config": asdict(self.config)} if self.config is not None else {}
         return {"task": self.task, **{name: value for name, value in given.items() if value is not None}}
 

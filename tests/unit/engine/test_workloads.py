@@ -293,7 +293,8 @@ def test_a_request_that_keeps_trying_gets_its_job_when_there_is_capacity_again(c
 def test_the_same_request_returns_the_same_cluster_and_another_workload_is_refused(cloud: FakeCloud) -> None:
     with Cluster.request(**ASKED, name="job") as cluster:
         as_table = json.loads(json.dumps(JOB.model_dump()))
-        for same in (JOB, JOB.model_dump(), as_table, Training(params="7B", tokens="20B", mfu=0.4)):  # type: ignore[arg-type]
+        same_too = Training.model_validate({**JOB.model_dump(), "zero": 1, "seq_len": 4096})
+        for same in (JOB, same_too, JOB.model_dump(), as_table, Training(params="7B", tokens="20B", mfu=0.4)):  # type: ignore[arg-type]
             assert Cluster.request(**{**ASKED, "workload": same}, name="job").id == cluster.id
         long = Training(params=7e9, tokens=3e10, mfu=0.4)
         for other, name in ((long, "tokens"), (Finetuning(config=LLAMA, tokens=1e9, mfu=0.4), "config")):  # type: ignore[arg-type]

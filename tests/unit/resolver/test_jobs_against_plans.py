@@ -586,3 +586,27 @@ def test_nodes_that_a_discount_does_not_cover_count_for_max_hourly() -> None:
     assert {each.nodes: each.hourly_cost for each in plan.candidates} == {1: 0.0, 2: 0.0, 3: 60.0}
     late = asked(LINKED, max_hourly=100, deadline="4h", known={"discounts": free})
     assert list(late.rejected) == ["not done by the deadline with the nodes that max_hourly allows"]
+
+
+def test_the_published_rate_of_interruptions_counts_unless_the_workload_has_its_own() -> None:
+    spot = replace(LINKED, purchase="spot")
+    dear = line_of(TYPES[0], 61.0, OHIO, purchase="spot")
+
+    def hours(rates: Mapping[str, float], **changes: Any) -> dict[str, float]:
+        catalog = TwoClouds(spot, dear)
+        for region, share in rates.items():
+            catalog.rates["aws", "a.h8", region] = Interruption("a.h8", region, share, share, "month")
+        job = Training(params=7e9, tokens=1e12, mfu=0.4, **changes)
+        spec = ClusterSpec.of({"workload": job, "gpus": 512, "spot": True})
+        plan = Question(spec, catalog).answer()  # type: ignore[arg-type]
+        assert {each.region for each in plan.candidates if each.interruption is not None} == set(rates)
+        return {option.candidate.region: option.hours for option in plan.options}
+
+    unknown, published = hours({}), hours({"us-east-1": 0.9, "us-east-2": 0.05})
+    # One in five days where nothing is published, which is more often than nine in ten in a month.
+    assert unknown["us-east-1"] == unknown["us-east-2"] > published["us-east-1"] > published["us-east-2"]
+    assert hours({"us-east-2": 0.05}) == {"us-east-1": unknown["us-east-1"], "us-east-2": published["us-east-2"]}
+    given = hours({"us-east-1": 0.9, "us-east-2": 0.05}, preemptions_per_day=0.2)
+    assert given == pytest.approx(unknown)
+    never = hours({"us-east-1": 0.9}, preemptions_per_day=0)
+    assert never["us-east-1"] == never["us-east-2"] < published["us-east-2"]
