@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multicompute.plan import Candidate
 from multicompute.resolver._context import ResolveContext
@@ -11,10 +10,14 @@ from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
 from multicompute.resolver._transfer import Transfers
-from multicompute.units import format_duration, format_usd
+from multicompute.units import format_duration, format_usd, round_up
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
+
+
+_LONGEST: Final = 1e9
+"""Hours; a timedelta can't be much longer."""
 
 
 def notes(
@@ -83,8 +86,8 @@ def job_notes(
         found.append(f"the price of the first option is out of date (older than {age}, or {spot} for spot)")
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
-    if best.hours is not None and lifetimes.ttl is not None and timedelta(hours=best.hours) > lifetimes.ttl:
-        takes = format_duration(timedelta(minutes=ceil(best.hours * 60)))
+    if best.hours is not None and lifetimes.ttl is not None and best.hours > lifetimes.ttl / timedelta(hours=1):
+        takes = format_duration(round_up(timedelta(hours=min(best.hours, _LONGEST))))
         found.append(
             f"the job takes {takes} and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
             "unless it is extended"

@@ -12,7 +12,7 @@ from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
-from multicompute.units import counted, format_duration, format_usd
+from multicompute.units import counted, format_duration, format_usd, round_up
 
 Decide = Callable[[ClusterSpec], Plan]
 
@@ -63,7 +63,7 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
 }
 """Limit -> what it is compared with."""
 _HOURS: Final = _MEASURES["deadline"]
-_HOUR, _DAY, _YEAR = timedelta(hours=1), timedelta(days=1), timedelta(days=365)
+_HOUR, _YEAR = timedelta(hours=1), timedelta(days=365)
 _NEAR_ENOUGH: Final = 1.05
 """A deadline that is so much longer than the shortest possible one is proposed, which saves making more plans."""
 
@@ -232,7 +232,7 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     if not has:
         return _wording(spec, name, best)
     if name == "deadline":
-        return f"deadline={format_duration(_round_up_hours(has))!r}" if has <= _YEAR / _HOUR else "without deadline"
+        return f"deadline={format_duration(round_up(has * _HOUR))!r}" if has <= _YEAR / _HOUR else "without deadline"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
 
 
@@ -240,12 +240,6 @@ def _round_up(amount: float) -> float:
     """Round up to the cent, so that the value in the message is high enough."""
     cents = -(-round(amount * 1e6) // 10_000)
     return cents / 100
-
-
-def _round_up_hours(hours: float) -> timedelta:
-    """Round up a time to days, hours or minutes, so that it changes by a tenth at most."""
-    unit = next((each for each in (_DAY, _HOUR) if hours * _HOUR >= 10 * each), timedelta(minutes=1))
-    return math.ceil(hours * _HOUR / unit) * unit
 
 
 def _wording(spec: ClusterSpec, name: str, best: Candidate) -> str:

@@ -610,3 +610,19 @@ def test_the_published_rate_of_interruptions_counts_unless_the_workload_has_its_
     assert given == pytest.approx(unknown)
     never = hours({"us-east-1": 0.9}, preemptions_per_day=0)
     assert never["us-east-1"] == never["us-east-2"] < published["us-east-2"]
+
+
+def test_of_options_that_cost_the_same_the_fewest_nodes_come_first_and_the_fastest_is_on_the_front() -> None:
+    slices = [
+        InstanceType("gcp", f"v5p-{2 * chips}", "tpu-v5p", chips, 95, 208, 448, hosts=chips // 4, fabric="")
+        for chips in (16, 4, 64)
+    ]
+    lines = [line_of(each, 4.0 * each.accelerators, IOWA, "a") for each in slices]
+    job = Training(params=1e9, tokens=1e10, mfu=0.4)
+    plan = asked(*lines, workload=job, deadline="3d")
+    assert [(option.nodes, option.performance.accelerators) for option in plan.options] == [(1, 4), (1, 16), (1, 64)]
+    assert len({round(option.total_usd, 6) for option in plan.options}) == 1
+    assert plan.pareto == (2,)
+    # Small slices are joined only where no slice is as large.
+    soon = asked(*lines, workload=job, deadline="1d")
+    assert [(option.nodes, option.performance.accelerators) for option in soon.options] == [(1, 16), (1, 64), (17, 68)]
