@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.operation.events import EventCallback
     from multicompute.ledger import ClusterRecord
+    from multicompute.offer import Part
     from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
@@ -514,14 +515,24 @@ class Cluster(ClusterRequests, ClusterRunning):
 
     def _accelerators_of_attempts(self) -> float:
         """Return the accelerators of a cluster whose nodes are not known yet, or have ended: of its last attempt."""
+        return sum(part.nodes * part.offer.instance.accelerators for part in self._parts())
+
+    def _types(self) -> Sequence[str]:
+        """Return the requested types, or the accelerators that the plan of a workload has chosen."""
+        spec: Mapping[str, Any] = self._record.spec
+        if spec.get("type") or not spec.get("workload"):
+            return list(spec.get("type", []))
+        return list(dict.fromkeys(part.offer.instance.accelerator for part in self._parts()))
+
+    def _parts(self) -> "Sequence[Part]":
+        """Return the parts of the open attempts, or of the last one."""
         attempts = self._session.ledger.attempts(self.id)
-        parts = [attempt.parts for attempt in attempts if attempt.is_open] or [attempts[-1].parts] if attempts else []
-        return sum(part.nodes * part.offer.instance.accelerators for group in parts for part in group)
+        groups = [attempt.parts for attempt in attempts if attempt.is_open] or [each.parts for each in attempts[-1:]]
+        return [part for group in groups for part in group]
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that `multicompute show --json` prints."""
         # From the record and not from `spec`: listing clusters does not have to load pydantic.
-        spec: Mapping[str, Any] = self._record.spec
         return {
             "id": self.id,
             "name": self.name,
@@ -530,7 +541,7 @@ class Cluster(ClusterRequests, ClusterRunning):
             "region": self.region,
             "zone": self.zone,
             "gpus": self._accelerators,
-            "type": spec.get("type", []),
+            "type": self._types(),
             "nodes": [
                 {key: getattr(node, key) for key in _NODE_KEYS} | {"state": node.state.value} for node in self.nodes
             ],

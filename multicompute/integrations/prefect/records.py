@@ -12,6 +12,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from multicompute.cluster import Cluster
 from multicompute.errors import MulticomputeError
+from multicompute.plan_text import requested
 from multicompute.units import counted, format_instant, format_usd
 
 _SHOWN: Final = 20
@@ -54,7 +55,7 @@ def cost_page(cluster: Cluster) -> str:
     spec = cluster.spec
     rows = {
         "state": cluster.state.value,
-        "requested": f"{spec.gpus or ''} x {', '.join(spec.type)}",
+        "requested": requested(spec),
         "where": " ".join(filter(None, (cluster.provider, cluster.zone or cluster.region))) or "nowhere",
         "since": format_instant(cluster.created_at),
         "cost": format_usd(cluster.accrued_cost),

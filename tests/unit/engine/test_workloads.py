@@ -413,6 +413,14 @@ def test_a_job_can_be_healed_extended_and_listed(cloud: FakeCloud) -> None:
         json.dumps(listed.to_dict())
 
 
+def test_a_cluster_whose_plan_chose_the_accelerator_is_shown_with_it(cloud: FakeCloud) -> None:
+    with Cluster.request(workload=JOB, regions=["us-east-1"]) as cluster:
+        chosen = Cluster.plan(workload=JOB, regions=["us-east-1"]).best
+        assert cluster.to_dict()["type"] == [chosen.instance.accelerator]
+        assert f"{chosen.accelerators:g} {chosen.instance.accelerator}" in cluster._repr_html_()
+    assert cluster.to_dict()["type"] == [chosen.instance.accelerator]
+
+
 @pytest.mark.parametrize("suffix", ["toml", "json", "dict"])
 def test_a_workload_is_read_from_a_file_or_a_mapping(cloud: FakeCloud, tmp_path: Path, suffix: str) -> None:
     table: Any = {"task": "training", "params": "7B", "tokens": "20B", "mfu": 0.4}
