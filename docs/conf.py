@@ -25,6 +25,7 @@ exclude_patterns = ["_static"]
 navigation = {
     "Start": ["quickstart", "comparison", "concepts", "configuration"],
     "How to": [
+        "how-to/size-a-model",
         "how-to/run",
         "how-to/torchrun",
         "how-to/jax",
@@ -80,6 +81,10 @@ nitpick_ignore_regex = [
     # Type variables.
     ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model|Owner)"),
     ("py:class", "Arguments"),
+    # Names in generated signatures that are imported for type checkers only.
+    ("py:class", "AnyWorkload|Path"),
+    # How a plan of a workload is found.
+    ("py:class", r"multicompute\.sizing\.(performance\.OnShape|options\.Options|memory\.Footprint)"),
     # A validator in the annotation of a setting.
     ("py:class", r"multicompute\.arguments\.text_list"),
     # The doubles for tests, which docs/testing.md describes.

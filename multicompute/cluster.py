@@ -518,16 +518,16 @@ class Cluster(ClusterRequests, ClusterRunning):
         return sum(part.nodes * part.offer.instance.accelerators for part in self._parts())
 
     def _types(self) -> Sequence[str]:
-        """Return the requested types, or the accelerators that the plan of a workload has chosen."""
+        """Return the types that were asked for, or those that were bought for a request that names none."""
         spec: Mapping[str, Any] = self._record.spec
-        if spec.get("type") or not spec.get("workload"):
-            return list(spec.get("type", []))
-        return list(dict.fromkeys(part.offer.instance.accelerator for part in self._parts()))
+        return spec.get("type") or list(
+            dict.fromkeys(part.offer.instance.accelerator or part.offer.instance_type for part in self._parts())
+        )
 
-    def _parts(self) -> "Sequence[Part]":
-        """Return the parts of the open attempts, or of the last one."""
+    def _parts(self) -> Sequence["Part"]:
+        """Return what was launched, or what the last attempt was about."""
         attempts = self._session.ledger.attempts(self.id)
-        groups = [attempt.parts for attempt in attempts if attempt.is_open] or [each.parts for each in attempts[-1:]]
+        groups = [attempt.parts for attempt in attempts if attempt.is_open] or [attempts[-1].parts] if attempts else []
         return [part for group in groups for part in group]
 
     def to_dict(self) -> dict[str, object]:

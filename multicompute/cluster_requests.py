@@ -183,7 +183,7 @@ class ClusterRequests:
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
-                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
+                omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -310,7 +310,7 @@ class ClusterRequests:
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
-                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
+                omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -434,7 +434,7 @@ class ClusterRequests:
             max_hourly: Maximum price in USD per hour for the cluster.
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
-                omitted, the configured `default_ttl`, or the deadline of a workload if that is longer.
+                omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
@@ -553,7 +553,7 @@ def plan(
         max_hourly: Maximum price in USD per hour for the cluster.
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if omitted,
-            the configured `default_ttl`, or the deadline of a workload if that is longer.
+            the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
         hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
         data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
             "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.

@@ -1,6 +1,6 @@
 """Shows a cluster and its nodes as rows for the terminal, and as HTML for notebooks."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from multicompute.markup import html_facts, html_table
 from multicompute.text import Narrowing, short_id
@@ -38,9 +38,8 @@ def node_rows(cluster: "Cluster", *, wide: bool = False) -> list[tuple[str, ...]
 
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
     """Return the facts about the cluster itself, as names and values."""
-    spec, why = cluster.spec, cluster.blocked_on or cluster.reason
-    found: dict[str, Any] = cluster.to_dict()
-    amount = found["gpus"]
+    spec, why, shown = cluster.spec, cluster.blocked_on or cluster.reason, cluster.to_dict()
+    amount, types = shown["gpus"], cast("list[str]", shown["type"])
     gpus = "-" if amount is None else f"{amount:g}"
     # Nodes are indivisible, so there may be more; of a gang that has lost nodes there are fewer.
     differs = spec.gpus is not None and amount != spec.gpus
@@ -50,11 +49,9 @@ def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
         ("id", cluster.id),
         ("state", cluster.state.value),
         *([("why", why)] if why else []),
+        *([("workload", str(spec.workload))] if spec.workload is not None else []),
         ("place", place or "-"),
-        (
-            "accelerators",
-            f"{gpus} {', '.join(found['type'])}".strip() + (f" ({spec.gpus} requested)" if differs else ""),
-        ),
+        ("accelerators", f"{gpus} {', '.join(types)}".strip() + (f" ({spec.gpus} requested)" if differs else "")),
         ("cost", f"{format_usd(cluster.hourly_cost)} per hour, {format_usd(cluster.accrued_cost)} so far"),
         ("created", format_instant(cluster.created_at)),
         ("expires", format_instant(cluster.expires_at) if cluster.expires_at else "never"),

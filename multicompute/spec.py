@@ -71,7 +71,13 @@ class _WorkloadSchema:
     def __get_pydantic_json_schema__(schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
         from multicompute.workloads.description import WORKLOADS
 
-        return {"anyOf": [*(kind.model_json_schema() for kind in WORKLOADS.values()), {"type": "string"}]}
+        kinds = []
+        for kind in WORKLOADS.values():
+            found = kind.model_json_schema()
+            # In Python, the class says what the task is.
+            required = ["task", *found.get("required", ())]
+            kinds.append({**found, "required": required, "description": (kind.__doc__ or "").partition("\n")[0]})
+        return {"anyOf": [*kinds, {"type": "string", "description": "A .toml or .json file with these arguments."}]}
 
 
 def _workload(value: Any, name: str) -> Any:
@@ -79,6 +85,8 @@ def _workload(value: Any, name: str) -> Any:
 
     if not isinstance(value, (str, Path)):
         return workload_of(value)
+    if Path(value).suffix not in (".toml", ".json"):
+        raise SpecError(f"{name}={str(value)!r}: must be a workload, or a .toml or .json file with its arguments")
     try:
         return workload_of(read_table(Path(value)))
     except SpecError as error:
@@ -254,7 +262,7 @@ class ClusterSpec(ParsedModel):
         Ttl,
         Field(
             description='Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; '
-            "if omitted, the configured `default_ttl`, or the deadline of a workload if that is longer."
+            "if omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer."
         ),
     ] = "default"
     hours: Annotated[
@@ -458,13 +466,16 @@ class ClusterSpec(ParsedModel):
         return text
 
     def ttl_with(self, default: timedelta | None) -> timedelta | None:
-        """Return the ttl: that of the spec, else the configured one, and never less than the deadline of its workload."""
+        """Return the ttl: that of the spec, else the configured one or, if that is longer, the deadline of its workload and a tenth.
+
+        The deadline counts from when the nodes are ready, and the job may be a little slower than predicted.
+        """
         if self.ttl != "default":
             assert not isinstance(self.ttl, str)
             return self.ttl
         if default is None or self.deadline is None:
             return default
-        return min(max(default, self.deadline), MAX_TTL)
+        return min(max(default, self.deadline * 1.1), MAX_TTL)
 
     def replace(self, **changes: Any) -> Self:
         """Return the spec with some arguments changed, checked again.
@@ -488,7 +499,7 @@ def _check_workload(values: Mapping[str, Any]) -> None:
     workload = values["workload"]
     if workload is None:
         if values["deadline"] is not None:
-            raise SpecError("deadline: needs a workload, such as workload=Training(params='70B', tokens='2T')")
+            raise SpecError("deadline: needs a workload, which says what must be done by then")
         return
     for name, why in _NOT_WITH_WORKLOAD.items():
         if values[name]:
@@ -500,7 +511,7 @@ def _check_workload(values: Mapping[str, Any]) -> None:
             "deadline: a model that is served without a number of tokens is never done; give tokens or hours"
         )
     if workload.tokens is not None and values["hours"] is not None:
-        raise SpecError("hours: the workload itself says how long it takes; give a deadline")
+        raise SpecError("hours: the workload itself says how long it takes", hint="give a deadline instead")
 
 
 def is_image_place(place: str, provider: str, region: str) -> bool:

@@ -76,14 +76,6 @@ def format_duration(duration: timedelta) -> str:
     return f"{seconds}s"
 
 
-def round_up(duration: timedelta) -> timedelta:
-    """Round up to days, hours or minutes, so that a duration of ten minutes or more changes by a tenth at most."""
-    unit = next(
-        (each for each in (timedelta(days=1), timedelta(hours=1)) if duration >= 10 * each), timedelta(minutes=1)
-    )
-    return -(-duration // unit) * unit
-
-
 def format_instant(instant: datetime) -> str:
     """Format an instant as RFC 3339 in UTC, to the second: "2026-11-24T15:27:31Z"."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

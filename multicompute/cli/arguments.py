@@ -16,7 +16,7 @@ Option = tuple[tuple[str, ...], dict[str, Any]]
 """The spellings of an option, and how argparse reads it."""
 
 
-def add_request_arguments(parser: argparse.ArgumentParser, *, only: Collection[str] | None = None) -> None:
+def add_request_arguments(parser: argparse._ActionsContainer, *, only: Collection[str] | None = None) -> None:
     """Add the options for all arguments of a request, or for those in `only`."""
     for name, field in ClusterSpec.model_fields.items():
         if only is None or name in only:
@@ -52,7 +52,7 @@ def request_arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _options(name: str, field: FieldInfo) -> Iterator[Option]:
     flag, form, members = flag_of(name), form_of(field), members_of(field.annotation)
     words = [str(word) for member in members if get_origin(member) is Literal for word in get_args(member)]
-    help_text = {"help": _sentence_to_help(field.description or "")}
+    help_text = {"help": help_of(field)}
     if bool in members and words:
         yield (flag,), {"nargs": "?", "const": True, "choices": words, "metavar": "|".join(words), **help_text}
         yield (
@@ -74,9 +74,12 @@ def _options(name: str, field: FieldInfo) -> Iterator[Option]:
         yield (flag,), {"action": action, "metavar": metavar, "type": _READERS.get(form.metavar, str), **help_text}
 
 
-def _sentence_to_help(sentence: str) -> str:
-    """Return a description in the form of argparse's own help, with percent signs escaped."""
-    return (sentence[:1].lower() + sentence[1:]).removesuffix(".").replace("%", "%%")
+def help_of(field: FieldInfo) -> str:
+    """Return the description of a field in the form of argparse's own help, with percent signs escaped."""
+    sentence = field.description or ""
+    # Not "zeRO stage".
+    first = sentence[:1] if sentence[1:2].isupper() else sentence[:1].lower()
+    return (first + sentence[1:]).removesuffix(".").replace("%", "%%")
 
 
 def _whole(text: str) -> int | str:

@@ -29,6 +29,11 @@ COMMANDS = {
     "offers": Command(
         "prices", "list what can be bought, cheapest first", "multicompute offers h100 --gpus 8 --region eu"
     ),
+    "size": Command(
+        "size",
+        "find how many of which accelerator a model needs, and what the complete job costs",
+        "multicompute size --params 70e9 --tokens 2e12 --deadline 30d --spot=prefer",
+    ),
     "plan": Command(
         "request",
         "rank the candidates for a request; calls no cloud",

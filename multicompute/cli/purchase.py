@@ -82,6 +82,8 @@ def _amount(spec: "ClusterSpec", candidate: "Candidate") -> str:
     if not candidate.accelerators:
         return f"{candidate.nodes} x {candidate.instance_type}"
     amount = f"{candidate.accelerators:g} x {candidate.instance.accelerator}"
+    if spec.workload is not None and candidate.hours is not None and candidate.total_cost is not None:
+        return f"{amount}, {format_usd(candidate.total_cost)} for the job of {candidate.hours:,.1f} h"
     is_more = spec.gpus is not None and candidate.accelerators > spec.gpus
     return f"{amount} ({spec.gpus} asked for)" if is_more else amount
 

@@ -204,14 +204,7 @@ def read_constraints(
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
     """
-    names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
-    if spec.workload is not None:
-        names = names or catalog.accelerators()
-    if not names:
-        raise SpecError(
-            f"type: missing, and the instance type of reservation {spec.reservations[0]} is unknown; "
-            'write an accelerator such as type="h100", or the instance type'
-        )
+    names = _names(spec, catalog, reservations)
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
     _check_image_places(spec, catalog, known_clouds)
@@ -238,6 +231,19 @@ def read_constraints(
         ceiling=ceiling,
         is_reserved_only=spec.reservations_only and bool(reservations),
     )
+
+
+def _names(spec: "ClusterSpec", catalog: "Catalog", reservations: Sequence[Reservation]) -> tuple[str, ...]:
+    """Return what the spec names, what its reservations are of, or everything that may do its workload."""
+    names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
+    if spec.workload is not None:
+        names = names or catalog.accelerators()
+    if not names:
+        raise SpecError(
+            f"type: missing, and the instance type of reservation {spec.reservations[0]} is unknown; "
+            'write an accelerator such as type="h100", or the instance type'
+        )
+    return names
 
 
 def constraints_of(

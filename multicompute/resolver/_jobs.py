@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, overload
 
-from multicompute.offer import Quote
+from multicompute.offer import InstanceType, Quote
 from multicompute.plan import Candidate
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
@@ -50,7 +50,8 @@ def decide_job(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext)
     found = optimise(spec.workload, machines, _limits(spec, context))
     candidates = JobCandidates(found, context)
     rejected = {**counts.rejections(), **found.rejected}
-    notes = tuple(job_notes(spec, candidates, context, lifetimes, transfers))
+    providers = {machine.offer.provider for machine in machines}
+    notes = tuple(job_notes(spec, candidates, providers, context, lifetimes, transfers))
     return JobPlan(spec, candidates, rejected, notes, found=found)
 
 
@@ -73,11 +74,20 @@ class _Room(NamedTuple):
     why: str = ""
 
 
-class _Life(NamedTuple):
-    """For how many hours nodes live at most, and whether that is shorter than the ttl."""
+class _Terms(NamedTuple):
+    """The values that all lines of a shape and purchase share.
+
+    Attributes:
+        hours: For how long the cloud lets the nodes live at most.
+        ends_early: Whether that is shorter than the ttl.
+        fabric: How many nodes can share a fabric.
+        is_discounted: Whether a discount may be on the price.
+    """
 
     hours: float
     ends_early: bool
+    fabric: _Room
+    is_discounted: bool
 
 
 class _Machines:
@@ -110,25 +120,27 @@ class _Machines:
             return
         discounts = self._context.discounts
         is_discounted = discounts is not None and discounts.concern(shape.instance)
+        fabric = self._fabric_room(shape.instance)
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
                 counts.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
             longest = self._lifetimes.of(shape.instance, purchase)
             hours = math.inf if longest is None else longest / _HOUR
-            life = _Life(hours, self._lifetimes.end_early(longest))
+            terms = _Terms(hours, self._lifetimes.end_early(longest), fabric, is_discounted)
             for row in rows:
-                yield from self._of_row(row, rows, life, is_discounted=is_discounted)
+                yield from self._of_row(row, rows, terms)
 
-    def _of_row(self, row: Row, rows: Rows, life: _Life, *, is_discounted: bool) -> Iterator[Machine]:
+    def _of_row(self, row: Row, rows: Rows, terms: _Terms) -> Iterator[Machine]:
         zones = self._zones.of(row, rows)
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        room, limit = self._room(row), self._constraints.spec.max_price
-        pricing = _Pricing(row, self._context, limit) if is_discounted else None
+        owned, limit = row.listing.machines, self._constraints.spec.max_price
+        room = terms.fabric if owned is None else _smaller(terms.fabric, _Room(owned, "the inventory"))
+        pricing = _Pricing(row, self._context, limit) if terms.is_discounted else None
         is_dear = limit is not None and (row.unit_price > limit if pricing is None else not pricing.most)
-        if reason := self._rejection(row, transfer, life, is_dear=is_dear):
+        if reason := self._rejection(row, transfer, terms, is_dear=is_dear):
             self._counts.add_zones(reason, row, zones)
             return
         assert transfer is not None
@@ -136,33 +148,31 @@ class _Machines:
         if pricing is not None:
             row = pricing.row
             room = _smaller(room, pricing.room)
+        if not self._outages.concern(row.instance.provider):
+            machine = _machine(row, zones, room, terms.hours, terms.ends_early, transfer, rate)
+            yield machine if pricing is None else pricing.of(machine)
+            return
         for nodes, named in self._by_headroom(row, zones):
             least = _smaller(room, nodes)
-            machine = _machine(row, named, least, life, transfer, rate)
+            machine = _machine(row, named, least, terms.hours, terms.ends_early, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
-    def _rejection(self, row: Row, transfer: float | None, life: _Life, *, is_dear: bool) -> str | None:
+    def _rejection(self, row: Row, transfer: float | None, terms: _Terms, *, is_dear: bool) -> str | None:
         if transfer is None:
             return reasons.NO_TRANSFER
         if row.is_estimate and not self._constraints.spec.estimates:
             return reasons.ESTIMATE
         if is_dear:
             return reasons.OVER_MAX_PRICE
-        return reasons.ENDS_EARLY if life.ends_early and self._lifetimes.is_strict else None
+        return reasons.ENDS_EARLY if terms.ends_early and self._lifetimes.is_strict else None
 
-    def _room(self, row: Row) -> _Room:
-        """Return how many nodes share a fabric, or stand in the inventory."""
-        instance = row.instance
-        fabric = (
-            self._context.fabric_limits.get(instance.provider, {}).get(instance.fabric) if instance.fabric else None
-        )
-        owned = row.listing.machines
-        return _smaller(_Room(fabric, "the fabric"), _Room(owned, "the inventory"))
+    def _fabric_room(self, instance: InstanceType) -> _Room:
+        """Return how many nodes share a fabric."""
+        limits = self._context.fabric_limits.get(instance.provider, {}) if instance.fabric else {}
+        return _Room(limits.get(instance.fabric), "the fabric")
 
     def _by_headroom(self, row: Row, zones: tuple[str, ...]) -> list[tuple[_Room, tuple[str, ...]]]:
         """Return the zones by how many nodes remembered outages leave room for, and count those with none as rejected."""
-        if not self._outages.concern(row.instance.provider):
-            return [(_Room(), zones)]
         found: dict[_Room, list[str]] = {}
         for zone in zones:
             headroom = self._outages.room(row.offer(zone), MAX_NODES)
@@ -181,7 +191,13 @@ def _smaller(one: _Room, other: _Room) -> _Room:
 
 @functools.lru_cache(maxsize=32768)
 def _machine(
-    row: Row, zones: tuple[str, ...], room: _Room, life: _Life, transfer: float, rate: "Interruption | None"
+    row: Row,
+    zones: tuple[str, ...],
+    room: _Room,
+    hours: float,
+    ends_early: bool,  # noqa: FBT001 - cached by position
+    transfer: float,
+    rate: "Interruption | None",
 ) -> Machine:
     """Return a machine; most plans ask for the same ones again."""
     return Machine(
@@ -189,8 +205,8 @@ def _machine(
         zones=zones,
         max_nodes=room.nodes,
         limited_by=room.why,
-        max_hours=life.hours,
-        ends_early=life.ends_early,
+        max_hours=hours,
+        ends_early=ends_early,
         transfer_usd=transfer,
         preemptions_per_day=None if rate is None else 24 * interruptions_per_hour(rate),
         interruption=rate,
@@ -225,7 +241,7 @@ class _Pricing:
 
     @property
     def room(self) -> _Room:
-        """How many nodes are within `max_price`."""
+        """The number of nodes that are within `max_price`."""
         return _Room() if self.most >= MAX_NODES else _Room(self.most, "max_price, with the discount,")
 
     def of(self, machine: Machine) -> Machine:
@@ -237,17 +253,21 @@ class _Pricing:
 
 
 class JobCandidates(Sequence[Candidate]):
-    """The options that fit, once for each of their zones, as candidates that are made when they are looked up."""
+    """The candidates of a request: the cheapest number of nodes of each machine, in each of its zones.
+
+    Larger numbers are options for people who are in a hurry. Bought in place of what is sold out, they could cost a hundred times as
+    much per hour. Candidates are made when they are looked up.
+    """
 
     def __init__(self, found: JobOptions, context: ResolveContext) -> None:
         self._options = found.options
         self._context = context
-        self._places = [
-            (index, zone)
-            for index, option in enumerate(found.options)
-            if option.fits
-            for zone in option.machine.zones or (option.machine.offer.zone,)
-        ]
+        # Either all of them fit, or there is none that does.
+        machines = found.options.machines if found.options and found.options[0].fits else ()
+        first: dict[int, int] = {}
+        for index, machine in enumerate(machines):
+            first.setdefault(id(machine), index)
+        self._places = [(index, zone) for index in first.values() for zone in machines[index].zones]
 
     def __len__(self) -> int:
         return len(self._places)

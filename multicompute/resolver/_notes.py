@@ -1,8 +1,8 @@
 """The notes of a plan: what the reader needs to know in addition to the table."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
 from multicompute.resolver._context import ResolveContext
@@ -10,14 +10,10 @@ from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
 from multicompute.resolver._transfer import Transfers
-from multicompute.units import format_duration, format_usd, round_up
+from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
-
-
-_LONGEST: Final = 1e9
-"""Hours; a timedelta can't be much longer."""
 
 
 def notes(
@@ -70,15 +66,26 @@ def notes(
 def job_notes(
     spec: "ClusterSpec",
     candidates: Sequence[Candidate],
+    providers: Collection[str],
     context: ResolveContext,
     lifetimes: Lifetimes,
     transfers: Transfers | None,
 ) -> list[str]:
-    """Return the notes of the plan of a workload, in addition to those about the job itself."""
+    """Return the notes of the plan of a workload, in addition to those about the job itself.
+
+    Args:
+        spec: The request.
+        candidates: All candidates in order.
+        providers: The clouds that sell what the request allows.
+        context: The unconfigured clouds and the age that prices may have.
+        lifetimes: How long the nodes may live.
+        transfers: What the data costs to transfer; None without data.
+    """
     if not candidates:
         return []
     best = candidates[0]
-    found = [f"{name} is not configured: {why}" for name, why in context.configured.items() if why]
+    unusable = sorted(context.unusable & set(providers))
+    found = [f"not configured: {', '.join(unusable)}; `multicompute doctor` says why"] if unusable else []
     if best.price_basis == "estimate":
         found.append("the price of the first option is an estimate; estimates=False excludes estimates")
     if best.is_stale:
@@ -87,9 +94,8 @@ def job_notes(
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
     if best.hours is not None and lifetimes.ttl is not None and best.hours > lifetimes.ttl / timedelta(hours=1):
-        takes = format_duration(round_up(timedelta(hours=min(best.hours, _LONGEST))))
         found.append(
-            f"the job takes {takes} and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
+            f"the job takes {best.hours:,.1f} h and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
             "unless it is extended"
         )
     if transfers is not None:

@@ -12,7 +12,7 @@ from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
-from multicompute.units import counted, format_duration, format_usd, round_up
+from multicompute.units import counted, format_duration, format_usd
 
 Decide = Callable[[ClusterSpec], Plan]
 
@@ -201,10 +201,10 @@ def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
 def _soonest(plan: Plan, spec: ClusterSpec, decide: Decide) -> Plan:
     """Return the plan with the shortest deadline that has an offer, `plan` being the one without.
 
-    At a given MFU, a plan has of each machine only the fewest nodes that are enough, so that a longer deadline means slower ones.
+    The candidates are the cheapest number of nodes of each machine, so that a longer deadline means slower ones.
     """
-    assert spec.workload is not None and spec.deadline is not None
-    if spec.workload.mfu is None or spec.gpus is not None:
+    assert spec.deadline is not None
+    if spec.gpus is not None:
         return plan
     low, high = spec.deadline / _HOUR, min(map(_HOURS, plan.candidates))
     while high > low * _NEAR_ENOUGH:
@@ -232,8 +232,14 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     if not has:
         return _wording(spec, name, best)
     if name == "deadline":
-        return f"deadline={format_duration(round_up(has * _HOUR))!r}" if has <= _YEAR / _HOUR else "without deadline"
+        return f"deadline={format_duration(_round_up_time(has))!r}" if has <= _YEAR / _HOUR else "without deadline"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
+
+
+def _round_up_time(hours: float) -> timedelta:
+    """Round up to a day, an hour or a minute, whichever people would write."""
+    unit = timedelta(days=1) if hours > 72 else timedelta(hours=1) if hours > 3 else timedelta(minutes=1)
+    return unit * math.ceil(timedelta(hours=hours) / unit)
 
 
 def _round_up(amount: float) -> float:

@@ -1,6 +1,6 @@
 """Sizes a model: how many of which accelerator it needs, for how long, and what the complete job costs.
 
-job = Training(params="70B", tokens="2T")
+job = Training(params=70e9, tokens=2e12)
 print(size(job, "h100").min_accelerators)
 plan = optimise(job, machines, JobLimits(deadline=timedelta(days=30)))
 """

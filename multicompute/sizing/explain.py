@@ -1,7 +1,7 @@
 """The origin of each number of a sizing: its formula, inputs, assumptions and source."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from multicompute.sizing.flops import attention_flops, decode_flops, training_flops_per_token
@@ -18,6 +18,7 @@ from multicompute.sizing.options import Option
 from multicompute.sizing.report import Sizing
 from multicompute.sizing.serving import ALL_REDUCE_SECONDS, BANDWIDTH_SHARE, PREFILL_MFU
 from multicompute.sizing.storage import KEPT_CHECKPOINTS, checkpoint_bytes
+from multicompute.text import wrap
 from multicompute.workloads.description import Finetuning, Inference, Training
 from multicompute.workloads.formats import COMPUTE_BYTES, inference_bytes, state_bytes
 
@@ -49,15 +50,27 @@ class Figure:
     source: str = ""
     assumption: str = ""
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the attributes in JSON terms."""
+        return asdict(self)
+
     def __str__(self) -> str:
-        """Return value, formula, inputs, source and assumption, one to a line."""
+        """Return value, formula, inputs, source and assumption, each on lines of its own."""
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """Return value, formula, inputs, source and assumption, each on lines of at most `width` characters."""
         unit = f" {self.unit}" if self.unit else ""
         inputs = ", ".join(f"{name} = {_number(value)}" for name, value in self.inputs.items())
         lines = [f"{self.name} = {_number(self.value)}{unit} = {self.formula}"]
         lines += [f"with {inputs}"] if inputs else []
         lines += [f"source: {self.source}"] if self.source else []
         lines += [f"assumed: {self.assumption}"] if self.assumption else []
-        return "\n    ".join(lines)
+        first, *rest = lines
+        found = wrap(first, rest="    ", width=width)
+        return "\n".join(
+            [*found, *(part for line in rest for part in wrap(line, first="    ", rest="      ", width=width))]
+        )
 
 
 def _number(value: float | str) -> str:
@@ -370,11 +383,12 @@ def _option(option: Option) -> Iterator[Figure]:
         )
     if isinstance(workload, (Training, Finetuning)) and done.goodput < 1:
         yield _goodput(option, workload)
+    is_served = isinstance(workload, Inference) and workload.tokens is None
     yield Figure(
         "hours",
         done.hours,
         "hours",
-        "accelerator_hours / accelerators / goodput",
+        "as long as it is served" if is_served else "accelerator_hours / accelerators / goodput",
         {
             "accelerator_hours": done.accelerator_hours,
             "accelerators": done.accelerators,
@@ -389,7 +403,7 @@ def _option(option: Option) -> Iterator[Figure]:
         "hours x nodes x hourly price + transfer",
         {
             "nodes": option.nodes,
-            "hourly price": option.machine.offer.quote.hourly_cost,
+            "hourly price": option.hourly_usd / option.nodes,
             "transfer": option.machine.transfer_usd,
             "priced on": option.machine.offer.quote.as_of.isoformat(),
         },

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class JobPlan(Plan):
     """The candidates that do a workload, the cheapest job first, with its time, cost and fit on each.
 
-    A candidate is an option in one zone; its `hours` and `total_cost` are those of the complete job.
+    A candidate is the cheapest option of a machine in one zone; its `hours` and `total_cost` are those of the complete job.
 
     Attributes:
         found: The options of the job, and why other machines are none.

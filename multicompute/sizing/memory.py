@@ -193,7 +193,7 @@ def _frozen_bytes(workload: Finetuning) -> float:
     if workload.method == "lora":
         return workload.total_params * compute
     embeddings = min(_embeddings(workload), workload.total_params)
-    return (workload.total_params - embeddings) * QUANTIZED_BYTES["nf4"] + embeddings * compute
+    return (workload.total_params - embeddings) * QUANTIZED_BYTES[workload.frozen_format] + embeddings * compute
 
 
 def _embeddings(workload: Workload) -> float:

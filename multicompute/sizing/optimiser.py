@@ -26,7 +26,7 @@ from multicompute.plan import Rejection
 from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
 from multicompute.sizing.options import MAX_NODES, JobLimits, JobOptions, Machine, Options
 from multicompute.sizing.performance import Job, OnShape, Performance, Shape, job_for
-from multicompute.workloads import Finetuning, Inference, Training, Workload
+from multicompute.workloads import Finetuning, Training, Workload
 
 FRONT_POINTS: Final = 24
 """So many points of the front are listed at most, evenly over the time that they take."""
@@ -221,6 +221,7 @@ class _Search:
         # Lines of a table share their instance type: looking it up by identity is much faster than by its fields.
         instances: dict[int, OnShape | str] = {}
         found: dict[tuple[object, ...], _Class] = {}
+        given = self._given_preemptions()
         for machine in machines:
             offer = machine.offer
             instance = offer.instance
@@ -231,7 +232,10 @@ class _Search:
             if isinstance(on, str):
                 self._reject(on, machine)
                 continue
-            rate = self._preemptions(machine)
+            rate = 0.0
+            if offer.purchase == "spot":
+                rate = PREEMPTIONS_PER_DAY if machine.preemptions_per_day is None else machine.preemptions_per_day
+                rate = rate if given is None else given
             group = (id(on), rate, machine.group, machine.max_hours, machine.quote_for and id(machine))
             item = found.get(group)
             if item is None:
@@ -245,14 +249,10 @@ class _Search:
             item.machines.sort(key=itemgetter(0))
         return list(found.values())
 
-    def _preemptions(self, machine: Machine) -> float:
-        """Return how often a node is preempted in a day: as the job says, else as the cloud publishes it, else as assumed."""
-        if not machine.is_spot or isinstance(self._job.workload, Inference):
-            return 0.0
-        assert isinstance(self._job.workload, (Training, Finetuning))
-        given = self._job.workload.preemptions_per_day
-        known = machine.preemptions_per_day if given is None else given
-        return PREEMPTIONS_PER_DAY if known is None else known
+    def _given_preemptions(self) -> float | None:
+        """Return how often a spot node is preempted in a day, as the job says; a served model loses nothing by it."""
+        workload = self._job.workload
+        return workload.preemptions_per_day if isinstance(workload, (Training, Finetuning)) else 0.0
 
     def _on(self, instance: InstanceType) -> OnShape | str:
         accelerator = accelerators.get(instance.accelerator)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 from multicompute.offer import Listing, Offer, Part, Quote
 from multicompute.plan import Candidate, Rejection
-from multicompute.sizing.memory import GIB
+from multicompute.sizing.memory import GIB, Layout
 from multicompute.sizing.performance import Job, OnShape, Performance
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class JobLimits:
         return math.inf if self.gpus is not None else LONGEST.total_seconds() / 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Option:
     """A machine, how many nodes of it, and what the job costs and takes on them.
 
@@ -125,10 +125,26 @@ class Option:
     on: OnShape
     preemptions: float = 0.0
 
+    def __repr__(self) -> str:
+        """Return nodes, place, time and cost."""
+        from multicompute.sizing.text import answer
+
+        return f"<Option {answer(self)}>"
+
     @property
     def job(self) -> Job:
         """The job."""
         return self.on.job
+
+    @property
+    def layout(self) -> Layout:
+        """The split of the job: tensor, pipeline and data parallel degree, and the ZeRO stage."""
+        return self.performance.layout
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of the gang."""
+        return self.performance.accelerators
 
     @property
     def nodes(self) -> int:
@@ -223,6 +239,11 @@ class Options(Sequence[Option]):
         """Keep what each option is made of."""
         self._items = items
 
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """The machine of each option; faster than making the options."""
+        return [item[0] for item in self._items]
+
     def __len__(self) -> int:
         """Return how many options there are."""
         return len(self._items)
@@ -230,8 +251,8 @@ class Options(Sequence[Option]):
     @overload
     def __getitem__(self, index: int) -> Option: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Option]: ...
-    def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+    def __getitem__(self, index: slice) -> "Options": ...
+    def __getitem__(self, index: int | slice) -> "Option | Options":
         """Make the option at this index, or the options of this slice."""
         if isinstance(index, slice):
             return Options(self._items[index])
@@ -257,7 +278,7 @@ class JobOptions:
 
     job: Job
     limits: JobLimits
-    options: Sequence[Option]
+    options: Options
     pareto: tuple[int, ...]
     rejected: Mapping[str, Rejection] = field(default_factory=dict)
     outcomes: Mapping[str, str] = field(default_factory=dict)

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from multicompute.sizing.options import JobOptions
 
 FORMATS: Final = ("png", "svg")
-_KINDS: Final = 8
-"""Accelerators with a colour of their own; the others are grey."""
+_KINDS: Final = 7
+"""Accelerators with a colour of their own; the others are grey, as the eighth colour is."""
+_NAMED: Final = 5
+"""So many points of the front are named at most."""
 
 
 def plot(plan: "JobOptions", path: str | Path) -> Path:
@@ -26,16 +28,30 @@ def plot(plan: "JobOptions", path: str | Path) -> Path:
         The path that was written.
 
     Raises:
-        SpecError: The ending is another one, or there is no option to draw.
+        SpecError: The ending is another one, the file can't be written, or there is no option to draw.
         ConfigError: Matplotlib is not installed.
+    """
+    target, kind = check_ending(path)
+    # Without a date in it, the same plan gives the same file.
+    picture = draw(plan)
+    try:
+        picture.savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    except OSError as error:
+        raise SpecError(f"plot={str(path)!r}: can't be written: {error.strerror or error}") from error
+    return target
+
+
+def check_ending(path: str | Path) -> tuple[Path, str]:
+    """Return the path of a picture, and its format.
+
+    Raises:
+        SpecError: The ending is not that of a format.
     """
     target = Path(path).expanduser()
     kind = target.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise SpecError(f"plot={str(path)!r}: must end in .png or .svg")
-    # Without a date in it, the same plan gives the same file.
-    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
-    return target
+    return target, kind
 
 
 def draw(plan: "JobOptions") -> "Figure":
@@ -48,10 +64,10 @@ def draw(plan: "JobOptions") -> "Figure":
     if not plan.options:
         raise SpecError("plot: there is no option to draw")
     try:
-        from matplotlib.figure import Figure
+        from multicompute.sizing.picture import Picture
     except ImportError as error:
         raise ConfigError("matplotlib is not installed", hint='pip install "multicompute[plot]"') from error
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Picture(figsize=(9, 5.5), layout="constrained")
     _draw(figure.add_subplot(), plan)
     return figure
 
@@ -68,12 +84,22 @@ def _draw(axes: Any, plan: "JobOptions") -> None:
     )
     if plan.limits.deadline is not None:
         axes.axvline(plan.limits.max_hours, color="red", linestyle="--", linewidth=1, label="deadline")
+    for option in front[:: -(-len(front) // _NAMED)] if front else ():
+        name = f"{option.nodes:,} x {option.machine.offer.instance.name}"
+        axes.annotate(
+            name,
+            (option.hours, option.total_usd),
+            xytext=(-4, -10),
+            textcoords="offset points",
+            fontsize="x-small",
+            ha="right",
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda usd, _: f"${usd:,.0f}")
     axes.set_xlabel("hours")
-    axes.set_ylabel("USD for the complete job")
-    workload = plan.job.workload
-    axes.set_title(f"{workload.task}, {workload.total_params / 1e9:,.4g}B parameters")
+    axes.set_ylabel("cost of the complete job")
+    axes.set_title(str(plan.job.workload))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")
 

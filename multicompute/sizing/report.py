@@ -7,7 +7,7 @@ from multicompute import accelerators, aliases
 from multicompute.accelerators import Accelerator
 from multicompute.errors import SpecError
 from multicompute.sizing.memory import GIB, Layout
-from multicompute.sizing.mfu import BaseMfu, Mfu, expected_mfu, peak_tflops
+from multicompute.sizing.mfu import BaseMfu, Mfu, expected_mfu, peak_tflops, workload_mfu
 from multicompute.sizing.options import JobOptions
 from multicompute.sizing.performance import Job
 from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, Throughput, throughput
@@ -15,11 +15,13 @@ from multicompute.sizing.storage import LoadingCheck, StorageNeeds, loading_chec
 from multicompute.workloads.description import Finetuning, Inference, Training, Workload
 from multicompute.workloads.formats import Precision
 
+USUAL: Final = "h100"
+"""The accelerator where none is named."""
 USUAL_NODE: Final = 8
 """Accelerators of a node where no machine is named: boards with H100, MI300X or TPU v5e have eight."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sizing:
     """A workload on one accelerator.
 
@@ -32,7 +34,7 @@ class Sizing:
         per_node: Accelerators of one node.
         layout: How the job is split over `count`, of a served model one replica.
         fits: Whether it fits on `count`.
-        mfu: Share of the peak, as a range.
+        mfu: Share of the peak, as a range: on `count` if it was asked for, else before what count and layout take.
     """
 
     job: Job
@@ -44,6 +46,10 @@ class Sizing:
     layout: Layout
     fits: bool
     mfu: Mfu
+
+    def __repr__(self) -> str:
+        """Return the workload and the accelerator."""
+        return f"<Sizing {self.workload} on {self.count:,} x {self.accelerator.name}>"
 
     @property
     def workload(self) -> Workload:
@@ -92,16 +98,46 @@ class Sizing:
         return {
             "workload": self.workload.to_dict(),
             "flops": self.job.flops,
+            "accelerator": self.accelerator.name,
             "accelerator_hours": self.accelerator_hours,
+            "mfu": {
+                "expected": self.mfu.expected,
+                "low": self.mfu.low,
+                "high": self.mfu.high,
+                "basis": self.mfu.base.basis,
+            },
             "memory": {**self.job.footprint.to_dict(), "per_accelerator_gib": self.per_accelerator / GIB},
             "min_accelerators": self.min_accelerators,
+            **self._throughput_or_storage(),
             "options": [option.to_dict() for option in plan.options] if plan else [],
             "pareto": list(plan.pareto) if plan else [],
         }
 
+    def _throughput_or_storage(self) -> dict[str, object]:
+        if isinstance(self.workload, Inference):
+            replica = self.replica
+            throughput = {
+                "tokens_per_second": self.tokens_per_second,
+                "replicas": self.count // self.layout.accelerators,
+                "decode_step_seconds": replica.decode_step_seconds,
+                "prefill_seconds": replica.prefill_seconds,
+                "bound_by": "memory bandwidth" if replica.is_bandwidth_bound else "arithmetic",
+            }
+            return {"throughput": throughput}
+        needs, loading = self.storage, self.loading
+        storage = {
+            "checkpoint_gib": needs.checkpoint_bytes / GIB,
+            "checkpoints_gib": needs.checkpoints_bytes / GIB,
+            "data_gib": needs.source_bytes / GIB,
+            "needed_gb_per_second": loading.needed_bytes_per_second / 1e9,
+            "available_gb_per_second": loading.available_bytes_per_second / 1e9,
+            "bounds_data_loading": loading.is_bound,
+        }
+        return {"storage": storage}
+
 
 def size(
-    workload: Workload, accelerator: str | Accelerator = "h100", *, gpus: int | None = None, per_node: int = USUAL_NODE
+    workload: Workload, accelerator: str | Accelerator = USUAL, *, gpus: int | None = None, per_node: int = USUAL_NODE
 ) -> Sizing:
     """Size a workload on one accelerator, whatever machine it is in.
 
@@ -129,12 +165,16 @@ def size(
     split = min(count, least or count) if isinstance(workload, Inference) else count
     layout = job.layout(split, model.memory_gib, per_node)
     shown = layout or job.tightest(split, per_node)
-    mfu = _mfu(workload, model, shown, count=count, per_node=per_node)
+    mfu = _mfu(workload, model, shown, count=gpus, per_node=per_node)
     return Sizing(job, model, peak * 1e12, least, count, per_node, shown, layout is not None, mfu)
 
 
-def _mfu(workload: Workload, model: Accelerator, layout: Layout, *, count: int, per_node: int) -> Mfu:
+def _mfu(workload: Workload, model: Accelerator, layout: Layout, *, count: int | None, per_node: int) -> Mfu:
     if isinstance(workload, (Training, Finetuning)):
+        if count is None:
+            # The smallest count that fits is seldom a good one: nobody would run the job on 18 of nodes of eight.
+            base = workload_mfu(workload, model)
+            return Mfu(base.expected, base.low, base.high, base)
         nodes = -(-count // per_node)
         return expected_mfu(workload, model, layout, nodes=nodes, per_node=per_node, fabric=True)
     assert isinstance(workload, Inference)

@@ -39,11 +39,17 @@ def parse_amount(value: object) -> object:
     return value
 
 
-Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000)]
+def _written(kind: str) -> WithJsonSchema:
+    """Return the schema of a number that may be written with a suffix or an exponent."""
+    return WithJsonSchema({"anyOf": [{"type": kind}, {"type": "string", "examples": ["70B", "2e12"]}]})
+
+
+Amount = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1e18, allow_inf_nan=False), _written("number")]
+Count = Annotated[int, BeforeValidator(parse_amount), Field(ge=1, le=1_000_000_000), _written("integer")]
 Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
+_FEWEST: Final = 100_000
 _TASK: Final = "What is done with the model."
 _LONGEST: Final = 60
 FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
@@ -56,7 +62,7 @@ section 3.2: 3.94 characters per token)."""
 class Workload(BaseModel):
     """The fields that all workloads share: the model and the precision. Use Training, Finetuning or Inference.
 
-    Numbers may be given as text with a suffix: "70B", "2T", "405e9".
+    Numbers may also be text with a suffix, as in files and on the command line: "70B", "2T", "405e9".
 
     Raises:
         SpecError: A value is not of its kind, or two contradict each other.
@@ -90,7 +96,7 @@ class Workload(BaseModel):
     config: Annotated[
         Architecture | None,
         WithJsonSchema({"type": ["string", "object", "null"]}),
-        Field(description="The config.json of a Hugging Face model: its path, or what read_config returned."),
+        Field(description="The config.json of a Hugging Face model, as its path or its content."),
     ] = None
     precision: Annotated[
         Precision, Field(description="Precision of the multiplications; MFU refers to its dense peak.")
@@ -138,11 +144,14 @@ class Workload(BaseModel):
 
     @model_serializer
     def _arguments(self) -> dict[str, Any]:
-        # A default that is written out makes no other request of the same name.
-        fields = type(self).model_fields.items()
-        given = {name: value for name, field in fields if (value := getattr(self, name)) != field.default}
+        # Without defaults: two jobs are the same whether a default was written or not.
+        given = {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.default
+        }
         given |= {"config": asdict(self.config)} if self.config is not None else {}
-        return {"task": self.task, **{name: value for name, value in given.items() if value is not None}}
+        return {"task": self.task, **given}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -151,6 +160,8 @@ class Workload(BaseModel):
                 "params: missing; write the parameters of the model, such as params=70e9, or config='config.json'",
                 hint="or give layers and hidden",
             )
+        if self.params is not None and self.params < _FEWEST:
+            raise SpecError(f'params={self.params:g}: no language model has so few; write 70e9 or "70B" for 70 billion')
         if self.active_params is not None and self.active_params > self.total_params:
             raise SpecError(f"active_params={self.active_params:g}: must be at most params={self.total_params:g}")
         if self.pruning == "2:4" and self.sparsity not in (0.0, 0.5):
@@ -334,7 +345,7 @@ class Training(_Trained):
     """A pre-training run, dense or a mixture of experts.
 
     Example:
-        >>> job = Training(params="70B", tokens="2T", seq_len=4096)
+        >>> job = Training(params=70e9, tokens=2e12, seq_len=4096)
         >>> job.shape.layers, job.kind
         (71, 'dense')
     """
@@ -359,8 +370,24 @@ class Finetuning(_Trained):
         ),
     ] = "full"
     rank: Annotated[Count, Field(description="Rank of the adapters, which are on every linear layer.")] = 16
+    quantization: Annotated[
+        Quantization | None, Field(description="Format of the frozen weights with method='qlora'; nf4 if omitted.")
+    ] = None
 
     _BATCH_TOKENS: ClassVar[float] = 0.5e6
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        if self.quantization is not None and self.method != "qlora":
+            raise SpecError(f"quantization={self.quantization!r}: goes with method='qlora', whose weights are frozen")
+        if self.method == "full" and "rank" in self.model_fields_set:
+            raise SpecError(f"rank={self.rank}: goes with method='lora' or 'qlora', which train adapters")
+        return self
+
+    @property
+    def frozen_format(self) -> Quantization:
+        """The format of the frozen weights with qlora."""
+        return self.quantization or "nf4"
 
     @property
     def _gated(self) -> bool | None:
@@ -455,7 +482,7 @@ def workload_of(value: object) -> AnyWorkload:
         return value
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"workload={_shown(value)}: must be a workload, such as Training(params='70B', tokens='2T')",
+            f"workload={_shown(value)}: must be a workload, such as Training(params=70e9, tokens=2e12)",
             hint="import Training, Finetuning or Inference from multicompute.sizing",
         )
     kind = WORKLOADS.get(str(value.get("task", "")))
@@ -467,7 +494,8 @@ def workload_of(value: object) -> AnyWorkload:
 
 def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:
     """Turn what pydantic found into one message that names the field and what it accepts."""
-    first = error.errors(include_url=False)[0]
+    # A name that is misspelled comes before the one that is missing because of it.
+    first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     name = str(first["loc"][0]) if first["loc"] else ""
     context = first.get("ctx", {})
     cause = context.get("error")

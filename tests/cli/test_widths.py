@@ -19,6 +19,7 @@ NAME: Final = "llama-70b-pretraining-run-12"
 REQUEST: Final = ("--gpus", "16", "--type", "h100", "--spot=prefer")
 CASES: Final[dict[str, tuple[str, ...]]] = {
     "offers": ("h100", "--limit", "0"),
+    "size": ("--params", "70e9", "--tokens", "2e12", "--deadline", "30d", "--spot=prefer", "--explain"),
     "plan": (*REQUEST, "--limit", "0"),
     "up": (*REQUEST, "--name", "second", "--quiet"),
     "ls": ("--all",),

@@ -59,6 +59,39 @@ def test_the_commands_that_the_quickstart_ends_with_get_and_terminate_a_cluster(
     assert "TERMINATED" in shown
 
 
+def test_the_example_of_a_model_shows_all_steps_from_sizing_to_the_bill(tmp_path: Path) -> None:
+    shown = run([sys.executable, str(EXAMPLES / "plan_a_model.py")], tmp_path)
+    steps = [part.split()[0] for part in re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]]
+    assert steps == ["SIZE", "CHOOSE", "REQUEST", "CONFIGURE", "RUN", "WATCH", "ACCOUNT"]
+    # Figures have a source, and what was guessed is named; the plan explains itself, and is drawn.
+    assert "assumed: guessed from the parameter count: layers, hidden" in shown
+    assert re.search(r"^  flops = 9\.65e\+21 FLOP = .*\n.*\n.*source: ", shown, re.MULTILINE)
+    assert "\nwhy not fewer:\n" in shown
+    assert "\nwhy not other accelerators:\n" in shown
+    assert len(re.findall(r"^\* .*\$[\d,]+  on demand", shown, re.MULTILINE)) > 1
+    assert "<svg" in (tmp_path / "plan_a_model.svg").read_text()
+    # The first candidate has no capacity, and the next one is bought.
+    tried = re.findall(r"^  attempt    trying (\d+) x (\S+) on demand in (\w+ \S+) ", shown, re.MULTILINE)
+    nodes = int(tried[-1][0])
+    assert len(tried) == 2
+    assert tried[0][2] != tried[1][2]
+    # The script gets a layout of all accelerators.
+    layout = {name: int(degree) for name, degree in re.findall(r"(data|tensor|pipeline) (\d+)", shown)}
+    assert layout["data"] * layout["tensor"] * layout["pipeline"] == nodes * 8
+    assert f"--tensor-model-parallel-size {layout['tensor']} --pipeline-model-parallel-size" in shown
+    lines = [f"  rank {rank} of {nodes}, 8 accelerators: pretrain.py" for rank in range(nodes)]
+    ran = re.search(r"RUN on all nodes at once\n\n((?:  .*\n)+)", shown)
+    assert ran is not None
+    assert ran[1].splitlines() == lines if not missing() else ran[1].startswith("  nothing: ")
+    # A lower speed than planned takes longer and costs more; the bill so far is that of a minute for each node.
+    assert "busy for 91 %" in shown
+    bill = re.findall(r"^  (the plan|at the speed so far|spent so far) +\$ *([\d,.]+)", shown, re.MULTILINE)
+    planned, now, spent = (float(amount.replace(",", "")) for _, amount in bill)
+    assert now / planned == pytest.approx(1 / 0.9, rel=0.02)
+    assert 0 < spent < planned / 1000
+    assert shown.endswith("\nllm-70b is TERMINATED. Left in the clouds: nothing\n")
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("test_*.py")), ids=lambda path: path.name)
 def test_an_example_of_a_test_passes(path: Path, tmp_path: Path) -> None:
     shown = run([sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", str(path)], tmp_path)
@@ -66,7 +99,9 @@ def test_an_example_of_a_test_passes(path: Path, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    shown = {"quickstart.py", "my_pipeline.py", "train.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
+    shown = {"quickstart.py", "plan_a_model.py", "my_pipeline.py", "train.py"} | {
+        path.name for path in EXAMPLES.glob("test_*.py")
+    }
     assert {path.name for path in EXAMPLES.glob("*.py")} == shown
 
 

@@ -16,6 +16,7 @@ import pytest
 from multicompute.config import load
 from multicompute.plugins import discover
 from multicompute.session import Session
+from multicompute.sizing.text import HEADERS, LEGEND
 from multicompute.testing import local_clouds
 from multicompute_static._inventory import read_inventory
 
@@ -158,6 +159,13 @@ def test_a_configuration_in_the_docs_is_valid(place: str, text: str, tmp_path: P
     config = load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path / "config.toml")})
     # Every provider reads its settings, and refuses unknown ones.
     assert set(Session(config=config, plugins=discover()).usable) >= set(config.providers)
+
+
+def test_every_column_and_mark_of_the_options_of_a_workload_is_explained() -> None:
+    page = (ROOT / "docs" / "how-to" / "size-a-model.md").read_text()
+    section = page.partition("\n## Read the table\n")[2].partition("\n## ")[0]
+    assert [name for name in HEADERS if name and f"\n| {name} | " not in section] == []
+    assert [mark for mark in LEGEND if mark not in section] == []
 
 
 def test_the_pages_have_blocks_to_run() -> None:

@@ -203,5 +203,5 @@ def test_errors_can_be_caught_as_the_builtin_that_they_are() -> None:
 
 
 def test_the_command_line_has_these_commands() -> None:
-    expected = "offers plan up ls show wait nodes events watch run put get ssh torchrun jax mpirun ray extend heal down cost reconcile reap supervise hosts outages catalog schema init doctor verify local completion"
+    expected = "offers size plan up ls show wait nodes events watch run put get ssh torchrun jax mpirun ray extend heal down cost reconcile reap supervise hosts outages catalog schema init doctor verify local completion"
     assert list(COMMANDS) == expected.split()

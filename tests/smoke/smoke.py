@@ -24,8 +24,14 @@ def main(extra: str, checkout: str) -> None:
     assert offers.returncode == 0, offers.stderr
     assert json.loads(offers.stdout)[0]["hourly_usd"] > 0
 
+    sized = run("size", "--params", "7B", "--tokens", "1T", "--type", "h100", "--deadline", "30d", "--json")
+    assert sized.returncode == 0, sized.stderr
+    assert json.loads(sized.stdout)["options"][0]["fits"], sized.stdout
+
     if extra == "testing":
         launch()
+    elif extra == "plot":
+        draw()
     elif extra == "ssh":
         list_own_machines()
     elif extra in ("none", "gcp", "azure"):
@@ -44,6 +50,13 @@ def launch() -> None:
             with Cluster.request(gpus=16, type="h100", clouds=[name], progress=False) as cluster:
                 assert len(cluster.nodes) == 2
         assert clouds.alive() == []
+
+
+def draw() -> None:
+    """Draw the options of a model."""
+    drawn = run("size", "--params", "7B", "--tokens", "1T", "--type", "h100", "--plot", "options.png")
+    assert drawn.returncode == 0, drawn.stderr
+    assert Path("options.png").read_bytes().startswith(b"\x89PNG")
 
 
 def list_own_machines() -> None:

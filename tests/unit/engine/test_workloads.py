@@ -368,14 +368,14 @@ def test_a_price_that_has_risen_over_a_limit_is_refused(cloud: FakeCloud, limit:
 @pytest.mark.parametrize(
     ("arguments", "days"),
     [
-        ({"deadline": "20d"}, 20),
+        ({"deadline": "20d"}, 22),
         ({"deadline": "20h"}, 1),
         ({"deadline": "20d", "ttl": "3d"}, 3),
         ({}, 1),
         ({"deadline": "900d"}, 365),
     ],
 )
-def test_the_ttl_is_the_deadline_if_that_is_longer_than_the_default(
+def test_the_ttl_is_the_deadline_and_a_tenth_if_that_is_longer_than_the_default(
     cloud: FakeCloud, arguments: dict[str, Any], days: float
 ) -> None:
     asked = {name: value for name, value in ASKED.items() if name != "deadline"} | arguments
@@ -508,7 +508,7 @@ def test_a_job_is_bought_on_a_local_cloud_and_fails_over_there(name: str) -> Non
         ({"workload": {"task": "training", "params": "7B", "tokens": "2T", 7: 1}}, "7: unknown argument"),
         ({"workload": {"task": "training", "params": "7B", "tokens": "2T", "mfu": 40}}, "mfu=40: must be at most 1"),
         ({"workload": "missing.toml"}, "missing.toml: can't be read"),
-        ({"workload": "job.yaml"}, "job.yaml: must be a .toml or .json file"),
+        ({"workload": "job.yaml"}, "workload='job.yaml': must be a workload, or a .toml or .json file"),
     ],
 )
 def test_what_a_workload_does_not_go_with_is_refused(cloud: FakeCloud, arguments: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from multicompute.errors import SpecError
 from multicompute.sizing import Finetuning, Inference, Training
 from multicompute.sizing.memory import GIB, Layout, cache_bytes, cache_bytes_per_token, footprint
 from multicompute.workloads.formats import pruned_share, state_bytes
@@ -198,3 +199,13 @@ def test_pruning_leaves_values_and_what_says_where_they_are(
 
 def test_a_layout_counts_its_accelerators() -> None:
     assert Layout(data=4, tensor=8, pipeline=2, zero=1).accelerators == 64
+
+
+def test_frozen_weights_may_have_another_format() -> None:
+    four, eight = (
+        footprint(Finetuning(params=8e9, tokens=1e9, method="qlora", quantization=form)) for form in (None, "int8")
+    )
+    # A little less than twice as much: embeddings stay in 16 bits.
+    assert 1.7 < eight.weights / four.weights < 1.95
+    with pytest.raises(SpecError, match="quantization='nf4': goes with method='qlora'"):
+        Finetuning(params=8e9, tokens=1e9, method="lora", quantization="nf4")

@@ -31,12 +31,23 @@ def test_the_ending_of_the_file_sets_the_format(plan: JobOptions, name: str, sta
 
 def test_the_picture_names_the_accelerators_and_the_axes(plan: JobOptions, tmp_path: Path) -> None:
     text = plot(plan, tmp_path / "options.svg").read_text()
-    for word in ("h100", "a100-80gb", "deadline", "USD for the complete job"):
+    words = ["h100", "a100-80gb", "deadline", "cost of the complete job", "training of 7B parameters on 1,000B tokens"]
+    fastest = plan.options[plan.pareto[0]]
+    words.append(f"{fastest.nodes} x {fastest.machine.offer.instance.name}")
+    for word in words:
         assert f"<!-- {word} -->" in text
 
 
+def test_a_file_that_can_not_be_written_is_named(plan: JobOptions, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="missing/options.png.*: can't be written: No such file or directory"):
+        plot(plan, tmp_path / "missing" / "options.png")
+
+
 def test_a_plan_draws_itself_and_writes_the_file_if_it_is_given_one(plan: JobOptions, tmp_path: Path) -> None:
-    assert plan.plot().axes[0].get_xlabel() == "hours"
+    picture = plan.plot()
+    assert picture.axes[0].get_xlabel() == "hours"
+    # What a notebook shows.
+    assert picture._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]  # declared as matplotlib's own type
     plan.plot(tmp_path / "options.svg")
     assert (tmp_path / "options.svg").exists()
 
@@ -57,6 +68,7 @@ def test_without_matplotlib_the_extra_is_named(
 ) -> None:
     # None in sys.modules is how Python itself says that a module can't be imported.
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "multicompute.sizing.picture", raising=False)
     with pytest.raises(ConfigError, match=r"pip install \"multicompute\[plot\]\""):
         plot(plan, tmp_path / "options.png")
 

@@ -26,7 +26,9 @@ MACHINES = [
 def test_the_json_form_has_the_keys_of_the_contract_and_is_json(job: Workload) -> None:
     plan = optimise(job, MACHINES)
     found = json.loads(json.dumps(size(job, "h100").to_dict(plan)))
-    assert set(found) == {"workload", "flops", "accelerator_hours", "memory", "min_accelerators", "options", "pareto"}
+    keys = {"workload", "flops", "accelerator_hours", "memory", "min_accelerators", "options", "pareto"}
+    keys |= {"accelerator", "mfu", "throughput" if isinstance(job, Inference) else "storage"}
+    assert set(found) == keys
     names = {
         "weights_gib",
         "gradients_gib",

@@ -1,5 +1,6 @@
 """The text and HTML of options."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from multicompute.sizing.text import (
     reason_blocks,
     render,
     render_html,
+    risk,
     rows,
     why_not_fewer,
     why_not_others,
@@ -41,8 +43,10 @@ def test_a_row_has_what_a_decision_needs() -> None:
     assert "lost" in first["purchase and risk"]
     assert "estimate" in first["purchase and risk"]
     assert first["GiB"].endswith("/80")
-    low, expected, high = first["MFU"].replace("%", "").split("-")
-    assert int(low) <= int(expected) <= int(high)
+    found = re.fullmatch(r"(\d+)% \((\d+)-(\d+)%\)", first["MFU"])
+    assert found is not None
+    expected, low, high = map(int, found.groups())
+    assert low <= expected <= high
 
 
 def test_the_cheapest_of_each_accelerator_is_shown() -> None:
@@ -104,10 +108,45 @@ def test_html_escapes_and_folds_the_reasons() -> None:
 
 
 def test_times_are_minutes_hours_or_days() -> None:
-    assert [hours_text(hours) for hours in (0.25, 1.0, 47.9, 48.0, 1000.0)] == [
+    assert [hours_text(hours) for hours in (0.001, 0.25, 1.0, 47.9, 48.0, 1000.0)] == [
+        "< 1 min",
         "15 min",
         "1.0 h",
         "47.9 h",
         "2.0 d",
         "41.7 d",
     ]
+
+
+def test_a_replica_that_spans_nodes_is_a_risk() -> None:
+    machines = [machine("h100", 1, price=7.0, fabric="fast"), machine("h100", 8, price=60.0)]
+    spanning, inside = optimise(Inference(params=70e9), machines).options
+    assert risk(spanning) == "a replica spans 2 nodes"
+    assert risk(inside) == ""
+
+
+def test_fewer_nodes_of_a_served_model_are_too_slow() -> None:
+    found = optimise(Inference(params=8e9, concurrency=16, tokens_per_second=50_000), MACHINES[:1])
+    assert found.best is not None
+    assert found.best.nodes > 1
+    assert why_not_fewer(found, found.best).endswith("x h100 generate less than 50,000 tokens/s")
+
+
+def test_times_that_look_the_same_get_more_digits() -> None:
+    found = optimise(Training(params=7e9, tokens=1e12, mfu=0.4), MACHINES[:1], JobLimits(deadline=timedelta(days=3)))
+    assert found.best is not None
+    took, _, limit = why_not_fewer(found, found.best).partition(", longer than ")
+    assert took.rpartition(" take ")[2] != limit
+
+
+def test_the_legend_explains_only_what_is_drawn() -> None:
+    wide, narrow = render(plan(), width=120), render(plan(), width=70)
+    assert "MFU: expected" in wide
+    assert "MFU: expected" not in narrow
+    assert "1,139 GiB before any split" in wide
+
+
+def test_an_option_is_shown_in_one_line() -> None:
+    best = plan().best
+    assert best is not None
+    assert re.fullmatch(r"<Option \d+ x 8xh100-fast, spot in fake r1-a: [\d.]+ d, \$[\d,]+(\.\d\d)?>", repr(best))

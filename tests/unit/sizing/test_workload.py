@@ -7,7 +7,7 @@ import pytest
 
 from multicompute.errors import SpecError
 from multicompute.sizing import Finetuning, Inference, Training
-from multicompute.workloads.description import Workload
+from multicompute.workloads.description import Workload, workload_of
 from tests.unit.sizing.configs import PUBLISHED
 
 
@@ -128,3 +128,41 @@ def test_an_input_embedding_of_its_own_costs_no_flops_where_it_is_known() -> Non
 def test_structured_pruning_takes_parameters_away_and_other_pruning_does_not() -> None:
     assert Inference(params=8e9, sparsity=0.25).total_params == 6e9
     assert Inference(params=8e9, sparsity=0.25, pruning="unstructured").total_params == 8e9
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Training(params=70e9, tokens=2e12),
+        Training.model_validate({"config": PUBLISHED["DeepSeek-V3"].config, "tokens": "14.8T", "precision": "fp8"}),
+        Finetuning(params=8e9, tokens=1e9, method="qlora", rank=64, preemptions_per_day=0.5),
+        Inference(params=8e9, context=4096, concurrency=16, tied_embeddings=True),
+    ],
+    ids=str,
+)
+def test_a_workload_survives_json(job: Training | Finetuning | Inference) -> None:
+    arguments = json.loads(json.dumps(job.model_dump(mode="json")))
+    assert workload_of(arguments) == job
+    assert workload_of(arguments).shape == job.shape
+
+
+def test_what_is_written_as_a_default_is_no_other_job() -> None:
+    plain = Training.model_validate({"params": "70B", "tokens": "2T"})
+    assert Training(params=70e9, tokens=2e12, seq_len=4096, zero=1).model_dump() == plain.model_dump()
+    assert plain.model_dump() == {"task": "training", "params": 70_000_000_000, "tokens": 2_000_000_000_000}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (5, "workload=5: must be a workload, such as Training("),
+        ({}, "workload: task: missing; one of training, finetuning, inference"),
+        ({"task": "train"}, "workload: task='train': no such task; one of training"),
+        ({"task": "training", "params": "7B"}, "tokens: missing"),
+        ({"task": "training", "tokens": 1, "config": {"layers": 2, "hidden": 4, "v_head_dim": 1}}, "config: "),
+    ],
+)
+def test_what_is_no_workload_is_refused(value: object, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        workload_of(value)
+    assert str(error.value).startswith(message)
