@@ -230,7 +230,8 @@ def requested(spec: "ClusterSpec") -> str:
     """Return what a spec asks for: "64 x h100", or the workload."""
     if spec.workload is not None:
         where = f" on {' or '.join(spec.type)}" if spec.type else ""
-        return f"{spec.workload}{where}{f', {spec.gpus} accelerators' if spec.gpus else ''}"
+        count = f", {counted(spec.gpus, 'accelerator')}" if spec.gpus else ""
+        return f"{spec.workload}{where}{count}"
     amount = spec.gpus if spec.gpus is not None else spec.nodes or 1
     return f"{amount} x {' or '.join(spec.type) or 'reserved capacity'}"
 

@@ -1,8 +1,9 @@
 """The ledger: every method that writes is one transaction, which is on disk when the method returns."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from multicompute.clock import process_id
 from multicompute.errors import ClusterExists, ClusterNotFound
@@ -443,6 +444,12 @@ class Ledger:
             cursor.execute("DELETE FROM leases WHERE cluster_id = ? AND holder = ?", (cluster_id, holder))
 
 
+_SHOWN: Final = 2
+"""So many differences between two requests are shown."""
+_LONGEST: Final = 32
+"""A value of a request is shown with so many characters."""
+
+
 def _name_key(name: str) -> str:
     """Return the key of transactions about a name. Cluster ids have no space, so it differs from all of them."""
     return f"name {name}"
@@ -460,6 +467,21 @@ def _require_same(found: ClusterRecord, identity: str) -> ClusterRecord:
 
 
 def _differences(old: str, new: str) -> str:
-    before, after = json.loads(old), json.loads(new)
-    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    return ", ".join(f"{name} ({before.get(name)!r}, now {after.get(name)!r})" for name in names) or "arguments"
+    found = list(_changes(json.loads(old), json.loads(new)))
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more if found else "arguments"
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object], within: str = "") -> Iterator[str]:
+    """Yield each argument that differs, with both values; of a workload and other mappings, each of their entries."""
+    for name in sorted({*before, *after}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{within}{name}.")
+        elif old != new:
+            yield f"{within}{name} ({_short(old)}, now {_short(new)})"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

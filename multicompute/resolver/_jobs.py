@@ -136,16 +136,11 @@ class _Machines:
         if not zones:
             return
         transfer = self._transfers.cost(row.region_key) if self._transfers is not None else 0.0
-        reason = self._rejection(row, transfer, terms)
-        owned = row.listing.machines
+        owned, limit = row.listing.machines, self._constraints.spec.max_price
         room = terms.fabric if owned is None else _smaller(terms.fabric, _Room(owned, "the inventory"))
-        pricing = _Pricing(row, self._context, self._constraints.spec.max_price) if terms.is_discounted else None
-        if pricing is None:
-            limit = self._constraints.spec.max_price
-            reason = reason or (reasons.OVER_MAX_PRICE if limit is not None and row.unit_price > limit else None)
-        elif not pricing.most:
-            reason = reason or reasons.OVER_MAX_PRICE
-        if reason:
+        pricing = _Pricing(row, self._context, limit) if terms.is_discounted else None
+        is_dear = limit is not None and (row.unit_price > limit if pricing is None else not pricing.most)
+        if reason := self._rejection(row, transfer, terms, is_dear=is_dear):
             self._counts.add_zones(reason, row, zones)
             return
         assert transfer is not None
@@ -162,11 +157,13 @@ class _Machines:
             machine = _machine(row, named, least, terms.hours, terms.ends_early, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
-    def _rejection(self, row: Row, transfer: float | None, terms: _Terms) -> str | None:
+    def _rejection(self, row: Row, transfer: float | None, terms: _Terms, *, is_dear: bool) -> str | None:
         if transfer is None:
             return reasons.NO_TRANSFER
         if row.is_estimate and not self._constraints.spec.estimates:
             return reasons.ESTIMATE
+        if is_dear:
+            return reasons.OVER_MAX_PRICE
         return reasons.ENDS_EARLY if terms.ends_early and self._lifetimes.is_strict else None
 
     def _fabric_room(self, instance: InstanceType) -> _Room:
@@ -286,8 +283,6 @@ class JobCandidates(Sequence[Candidate]):
         return self._of(self._options[at], zone)
 
     def _of(self, option: Option, zone: str) -> Candidate:
-        found = option.candidate
-        part = found.parts[0]
-        part = replace(part, offer=replace(part.offer, zone=zone))
-        is_configured = found.provider not in self._context.unusable
-        return replace(found, parts=(part,), is_stale=self._context.is_stale(part.offer), is_configured=is_configured)
+        context, offer = self._context, option.machine.offer
+        is_configured = offer.provider not in context.unusable
+        return option.candidate_in(zone, is_stale=context.is_stale(offer), is_configured=is_configured)

@@ -93,13 +93,13 @@ def job_notes(
         found.append(f"the price of the first option is out of date (older than {age}, or {spot} for spot)")
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
-    if best.hours is not None and lifetimes.ttl is not None and timedelta(hours=best.hours) > lifetimes.ttl:
+    if best.hours is not None and lifetimes.ttl is not None and best.hours > lifetimes.ttl / timedelta(hours=1):
         found.append(
             f"the job takes {best.hours:,.1f} h and the request has {lifetimes.ttl_text}: the cluster is terminated before the job is done "
             "unless it is extended"
         )
     if transfers is not None:
-        found.append(transfers.note((best.provider, best.region)))
+        found.append(transfers.note((best.provider, best.region), of_job=True))
     if context.discounts is not None:
         found += [known.note for known in context.discounts.known if known.note]
     return found

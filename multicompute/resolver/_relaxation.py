@@ -62,6 +62,10 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "deadline": lambda candidate: candidate.hours or 0.0,
 }
 """Limit -> what it is compared with."""
+_HOURS: Final = _MEASURES["deadline"]
+_HOUR, _YEAR = timedelta(hours=1), timedelta(days=365)
+_NEAR_ENOUGH: Final = 1.05
+"""A deadline that is so much longer than the shortest possible one is proposed, which saves making more plans."""
 
 
 _SCOPE: Final = ("clouds", "regions", "exclude")
@@ -154,7 +158,10 @@ def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
     plan = _try(spec, decide, **{name: relaxed}) if old != relaxed else None
     if plan is None:
         return None
-    best = _closest(plan, spec, name)
+    best = _closest(_soonest(plan, spec, decide) if name == "deadline" else plan, spec, name)
+    if name == "deadline" and _HOURS(best) > _YEAR / _HOUR:
+        # On as many accelerators as the spec asks for it takes years: more of them are the better proposal.
+        return None
     text = _change(spec, name, best)
     distance = 1.0
     if name == "allow_surplus" and spec.gpus is not None:
@@ -191,6 +198,25 @@ def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
     return _try(spec, decide, regions=regions) if regions != [item.casefold() for item in spec.regions] else None
 
 
+def _soonest(plan: Plan, spec: ClusterSpec, decide: Decide) -> Plan:
+    """Return the plan with the shortest deadline that has an offer, `plan` being the one without.
+
+    The candidates are the cheapest number of nodes of each machine, so that a longer deadline means slower ones.
+    """
+    assert spec.deadline is not None
+    if spec.gpus is not None:
+        return plan
+    low, high = spec.deadline / _HOUR, min(map(_HOURS, plan.candidates))
+    while high > low * _NEAR_ENOUGH:
+        middle = math.sqrt(low * high)
+        faster = _try(spec, decide, deadline=timedelta(hours=middle))
+        if faster is None:
+            low = middle
+        else:
+            plan, high = faster, min(middle, *map(_HOURS, faster.candidates))
+    return plan
+
+
 def _closest(plan: Plan, spec: ClusterSpec, name: str) -> Candidate:
     """Return the candidate for which a limit or a number has to move least; the first of several."""
     if name in _COUNTS:
@@ -206,7 +232,7 @@ def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
     if not has:
         return _wording(spec, name, best)
     if name == "deadline":
-        return f"deadline={format_duration(_round_up_time(has))!r}"
+        return f"deadline={format_duration(_round_up_time(has))!r}" if has <= _YEAR / _HOUR else "without deadline"
     return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
 
 

@@ -133,8 +133,8 @@ class Transfers:
         # Upper case never is an area, so a region without one matches no row.
         return _AREAS.get(self._countries.get(region, ""), "NONE")
 
-    def note(self, region: RegionKey) -> str:
-        """Return what a reader should know about the transfer prices to a region."""
+    def note(self, region: RegionKey, *, of_job: bool = False) -> str:
+        """Return what a reader should know about the transfer prices to a region; of a job, they are in the budget."""
         tiers = [tier for origin in self._sizes if origin != region for tier in self.tiers(origin, region)]
         if self.cost(region) is None:
             return "the price of transferring the data to the first candidate is not known"
@@ -142,9 +142,10 @@ class Transfers:
             return "the data is in the region of the first candidate, so its transfer costs nothing"
         oldest = min(tier.as_of for tier in tiers if tier.as_of)
         guess = ", some of them not confirmed" if any(tier.is_estimate for tier in tiers) else ""
+        without = "max_hourly" if of_job else "budget, max_hourly"
         return (
             f"the transfer of the data is priced at list egress prices (the oldest of {oldest}{guess}); it is not part of "
-            "budget, max_hourly or the cost report"
+            f"{without} or the cost report"
         )
 
 

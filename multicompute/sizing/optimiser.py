@@ -5,7 +5,7 @@ Rules:
 - A machine is one offer: an instance type in one place, bought in one way. A gang is a number of nodes of one machine.
 - With `gpus`, a gang has the fewest nodes that have so many accelerators, as in a plan. Without, the counts of a machine
   are the 32 from the first that can be enough, and then steps of 1/16.
-- Of counts that cost the same, the fewest nodes are taken. At a given MFU the cost of on-demand nodes does not depend on
+- Of counts and of machines that cost the same, the fewest nodes are taken. At a given MFU the cost of on-demand nodes does not depend on
   the count, and a deadline only asks for enough. Otherwise more nodes cost more: the MFU falls and interruptions grow.
 - The front of cost against time is over all machines and counts. At a given MFU more nodes are faster at the same cost
   without end, so that only the cheapest count of each machine is compared.
@@ -36,6 +36,7 @@ NO_ACCELERATOR: Final = "no accelerator that is known here"
 FRACTION: Final = "a fraction of an accelerator"
 NO_FIT: Final = "the model does not fit"
 TOO_SLOW: Final = "not done by the deadline"
+TOO_LONG: Final = "not done within a year"
 ENDS_EARLY: Final = "terminated by its cloud before the job is done"
 TOO_FEW: Final = "more nodes than may be bought"
 OVER_BUDGET: Final = "more than the budget"
@@ -46,9 +47,10 @@ _EXAMPLES: Final = 3
 _TIE: Final = 1e-9
 
 Scored = tuple[float, float, int, Machine, Performance, OnShape, float]
-"""Total cost, hours and accelerators, by which options are sorted, and what an `Option` is made of."""
+"""Total cost, hours and accelerators, and what an `Option` is made of."""
 _COST: Final = itemgetter(0)
 _RANK: Final = itemgetter(0, 1, 2)
+"""By which the front is found."""
 
 
 def optimise(
@@ -76,8 +78,8 @@ def optimise(
     elif workload.mfu is None and limits.gpus is None:
         listed = {(id(item[3]), item[2]) for item in items}
         items += [item for item in thin(search.front(), FRONT_POINTS) if (id(item[3]), item[2]) not in listed]
-    items.sort(key=_RANK)
-    pareto = _pareto(items) if items and items[0][4].fits else ()
+    items.sort(key=_order)
+    pareto = _indices_of_front(items) if items and items[0][4].fits else ()
     return JobOptions(job, limits, Options([item[3:] for item in items]), pareto, rejected, outcomes)
 
 
@@ -85,6 +87,17 @@ def _scored(machine: Machine, done: Performance, each: "_Class") -> Scored:
     total = done.hours * machine.hourly_usd(done.nodes) + machine.transfer_usd
     # Rounded, so that rounding errors do not decide between counts that cost the same.
     return (round(total, 6), done.hours, done.accelerators, machine, done, each.on, each.preemptions)
+
+
+def _order(item: Scored) -> tuple[float, int, int]:
+    """Return by what options are ordered: of those that cost the same, the fewest nodes and accelerators come first."""
+    return item[0], item[4].nodes, item[2]
+
+
+def _indices_of_front(items: Sequence[Scored]) -> tuple[int, ...]:
+    """Return the indices of the front of options in their order."""
+    order = sorted(range(len(items)), key=lambda index: _RANK(items[index]))
+    return tuple(order[index] for index in _pareto([items[index] for index in order]))
 
 
 def _pareto(items: Sequence[Scored]) -> tuple[int, ...]:
@@ -341,7 +354,9 @@ class _Search:
         return self._scan(each, first, most, must_fit=must_fit) if first <= most else self._too_slow(each)
 
     def _too_slow(self, each: _Class) -> str:
-        return TOO_SLOW if each.max_hours >= self._max_hours else ENDS_EARLY
+        if each.max_hours < self._max_hours:
+            return ENDS_EARLY
+        return TOO_SLOW if self._limits.deadline is not None else TOO_LONG
 
     def _scan(self, each: _Class, first: int, most: int, *, must_fit: bool) -> Performance | str:
         best: Performance | None = None
@@ -391,7 +406,7 @@ class _Search:
 
     def _named(self, reason: str, each: _Class, most: int, machine: Machine) -> str:
         """Return a reason with what limits the number of nodes, if that is why the job can't be done."""
-        if most == each.most or reason not in (TOO_SLOW, ENDS_EARLY, TOO_FEW, NO_FIT):
+        if most == each.most or reason not in (TOO_SLOW, TOO_LONG, ENDS_EARLY, TOO_FEW, NO_FIT):
             return reason
         limit = machine.limited_by if machine.max_nodes == most else "max_hourly"
         return (

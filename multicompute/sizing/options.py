@@ -189,9 +189,22 @@ class Option:
     @property
     def candidate(self) -> Candidate:
         """The gang as a candidate of a plan, in the first zone of the machine."""
-        machine = self.machine
+        return self.candidate_in(self.machine.offer.zone)
+
+    def candidate_in(self, zone: str, *, is_stale: bool = False, is_configured: bool = True) -> Candidate:
+        """Return the gang as a candidate of a plan.
+
+        Args:
+            zone: One of the zones of the machine.
+            is_stale: Whether its price is out of date.
+            is_configured: Whether its provider can be used now.
+        """
+        machine, nodes = self.machine, self.performance.nodes
+        offer = machine.offer_for(nodes)
         return Candidate(
-            (Part(machine.offer_for(self.nodes), self.nodes),),
+            (Part(offer if offer.zone == zone else replace(offer, zone=zone), nodes),),
+            is_stale=is_stale,
+            is_configured=is_configured,
             max_lifetime=None if math.isinf(machine.max_hours) else timedelta(hours=machine.max_hours),
             ends_early=machine.ends_early,
             hours=self.hours,

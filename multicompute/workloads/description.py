@@ -52,6 +52,7 @@ Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow
 _USUAL_TOKENS: Final = 2e12
 _FEWEST: Final = 100_000
 _TASK: Final = "What is done with the model."
+_LONGEST: Final = 60
 FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
 """Unexpected interruptions: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783, section 3.3.4)."""
 TEXT_BYTES_PER_TOKEN: Final = 4.0
@@ -236,9 +237,9 @@ class Workload(BaseModel):
 
     def __str__(self) -> str:
         """Return the job in half a line: "training of 70B parameters on 2,000B tokens"."""
-        params = f"{self.total_params / 1e9:,.4g}B parameters"
+        params = f"{_billions(self.total_params)} parameters"
         if self.kind == "moe":
-            params += f" ({self.used_params / 1e9:,.4g}B active)"
+            params += f" ({_billions(self.used_params)} active)"
         return f"{self.task} of {params}{self._extent}"
 
     @property
@@ -261,6 +262,12 @@ class Workload(BaseModel):
             "architecture": shape,
             "assumed": list(self.assumed),
         }
+
+
+def _billions(amount: float) -> str:
+    """Return an amount as "70B" or "200,000B"."""
+    billions = amount / 1e9
+    return f"{billions:,.0f}B" if billions >= 1000 else f"{billions:.4g}B"
 
 
 class _Trained(Workload):
@@ -322,7 +329,7 @@ class _Trained(Workload):
 
     @property
     def _extent(self) -> str:
-        return f" on {self.tokens / 1e9:,.4g}B tokens"
+        return f" on {_billions(self.tokens)} tokens"
 
     @property
     def keeps_scores(self) -> bool:
@@ -482,14 +489,14 @@ def workload_of(value: object) -> AnyWorkload:
         return value
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"workload={value!r}: must be a workload, such as Training(params=70e9, tokens=2e12)",
+            f"workload={_shown(value)}: must be a workload, such as Training(params=70e9, tokens=2e12)",
             hint="import Training, Finetuning or Inference from multicompute.sizing",
         )
     kind = WORKLOADS.get(str(value.get("task", "")))
     if kind is None:
-        found = f"task={value['task']!r}: no such task" if "task" in value else "task: missing"
+        found = f"task={_shown(value['task'])}: no such task" if "task" in value else "task: missing"
         raise SpecError(f"workload: {found}; one of {', '.join(WORKLOADS)}")
-    return kind(**value)
+    return kind(**{str(name): argument for name, argument in value.items()})
 
 
 def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:
@@ -505,7 +512,13 @@ def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:
         return SpecError(f"{name}: missing: {_description(model, name)}")
     if first["type"] == "extra_forbidden":
         return _unknown(name, model)
-    return SpecError(f"{name}={first['input']!r}: must be {_accepted(first['type'], context, model, name)}")
+    return SpecError(f"{name}={_shown(first['input'])}: must be {_accepted(first['type'], context, model, name)}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as it is written in Python, shortened: a message must not be longer than a few lines."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _accepted(kind: str, context: dict[str, Any], model: type[Workload], name: str) -> str:
@@ -536,5 +549,5 @@ def _unknown(name: str, model: type[Workload]) -> SpecError:
     from difflib import get_close_matches
 
     near = get_close_matches(name, model.model_fields, n=1)
-    known = f"did you mean {near[0]}?" if near else f"known are {', '.join(model.model_fields)}"
-    return SpecError(f"{name}: unknown argument; {known}")
+    hint = f"did you mean {near[0]}?" if near else f"{model.__name__}.model_fields has all"
+    return SpecError(f"{name if len(name) <= _LONGEST else _shown(name)}: unknown argument; {hint}", hint=hint)

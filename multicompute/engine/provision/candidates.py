@@ -47,7 +47,8 @@ def try_candidates(op: Operation, planner: Planner, *, wait: bool) -> None:
     pause = _FIRST_PAUSE
     plan = planner.plan
     _log_passed_over(op, plan)
-    queue = CandidateQueue(_usable(plan), active_outages(op.session))
+    is_job = op.spec.workload is not None
+    queue = CandidateQueue(_usable(plan), active_outages(op.session), is_job=is_job)
     while True:
         errors: list[MulticomputeError] = []
         while (candidate := queue.next(now=op.clock.now())) is not None:
@@ -75,7 +76,7 @@ def try_candidates(op: Operation, planner: Planner, *, wait: bool) -> None:
         op.events.add("waiting", f"no capacity anywhere: trying all candidates again in {pause}")
         op.sleep(pause * (0.75 + 0.5 * op.session.random.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)
-        queue = CandidateQueue(_usable(plan))
+        queue = CandidateQueue(_usable(plan), is_job=is_job)
 
 
 def try_attempts(
@@ -141,8 +142,8 @@ def _usable(plan: Plan) -> list[Candidate]:
 def _log_passed_over(op: Operation, plan: Plan) -> None:
     """Log the clouds that have cheaper candidates and can't be used here."""
     usable = _usable(plan)
-    best = usable[0].hourly_cost if usable else float("inf")
-    passed_over = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
+    best = usable[0].ranking_cost if usable else float("inf")
+    passed_over = {c.provider for c in plan.candidates if not c.is_configured and c.ranking_cost < best}
     for provider in sorted(passed_over):
         why_not = op.session.usable.get(provider, "not installed")
         op.events.add("note", f"{provider}: cheaper, but not configured: {why_not}")

@@ -55,8 +55,14 @@ class Exclusion:
 class CandidateQueue:
     """The candidates left to try, in an order that failures change. `next` takes microseconds."""
 
-    def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
-        """Create the queue of a plan; candidates in a known outage are skipped."""
+    def __init__(
+        self, candidates: Iterable[Candidate], outages: Iterable[Outage] = (), *, is_job: bool = False
+    ) -> None:
+        """Create the queue of a plan; candidates in a known outage are skipped.
+
+        Those of a job are in the order of its cost alone: it is done before its cloud terminates the nodes.
+        """
+        self._is_job = is_job
         self._stack = list(reversed(list(candidates)))
         self._taken: set[tuple[Part, ...]] = set()
         self._outages = list(outages)
@@ -83,11 +89,14 @@ class CandidateQueue:
 
     def put_back(self, candidate: Candidate) -> bool:
         """Insert a candidate at the position of its new cost; return False, and do nothing, if it is still the cheapest."""
-        cost = (candidate.ends_early, candidate.ranking_cost)
-        cheaper = sum((other.ends_early, other.ranking_cost) < cost for other in self._stack)
+        cost = self._rank(candidate)
+        cheaper = sum(self._rank(other) < cost for other in self._stack)
         if cheaper:
             self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0
+
+    def _rank(self, candidate: Candidate) -> tuple[bool, float]:
+        return candidate.ends_early and not self._is_job, candidate.ranking_cost
 
     def renew(self, candidates: Iterable[Candidate], last: Candidate) -> None:
         """Replace the candidates by those of a new plan, without those that were tried; `last` was returned and not tried."""

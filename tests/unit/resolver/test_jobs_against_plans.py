@@ -1,14 +1,14 @@
 """The plan of a workload against ordinary plans: each count of each accelerator is planned on its own, and its job computed."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from multicompute import accelerators
@@ -32,6 +32,10 @@ from tests.unit.resolver.strategies import maybe
 
 EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "40"))
 """`make campaign` sets many thousands."""
+# Shrinking takes minutes, because a smaller catalog often has no job at all.
+UNSHRUNK = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 MOST = 8
 """So many nodes at most, by an outage of more, or by max_hourly."""
 HOURS_OF = {"hour": 1.0, "month": 730.0}
@@ -113,8 +117,10 @@ def family_of(accelerator: str) -> str:
 class ByPlans:
     """Answers a question by ordinary plans only."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, counts: Mapping[str, Collection[int]] | None = None) -> None:
+        """Take the question, and the counts to try of each family; all of up to `most` nodes if there are none."""
         self._question = question
+        self._counts = counts
         self._spec = question.spec
         self._catalog = question.catalog
         assert question.spec.workload is not None
@@ -136,6 +142,8 @@ class ByPlans:
         """Return the numbers of accelerators that some number of nodes has."""
         if self._spec.gpus is not None:
             return [self._spec.gpus]
+        if self._counts is not None:
+            return sorted(self._counts[family])
         sizes = {
             line.instance.accelerators
             for accelerator in self._catalog.accelerators()
@@ -439,7 +447,7 @@ def described(line: Listing) -> tuple[InstanceType, str, str]:
     return line.instance, line.region.name, line.purchase
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(UNSHRUNK, max_examples=EXAMPLES)
 @given(questions())
 def test_the_plan_of_a_workload_is_that_of_all_ordinary_plans(question: Question) -> None:
     try:
@@ -452,7 +460,8 @@ def test_the_plan_of_a_workload_is_that_of_all_ordinary_plans(question: Question
     event("with a job" if gangs else "without a job")
     assert_same_candidates(plan, gangs)
     options = [option for option in plan.options if option.fits]
-    assert [option.total_usd for option in options] == sorted(option.total_usd for option in options)
+    totals = [round(option.total_usd, 6) for option in options]
+    assert totals == sorted(totals)
     if not gangs:
         assert not options
         return
@@ -462,18 +471,10 @@ def test_the_plan_of_a_workload_is_that_of_all_ordinary_plans(question: Question
 
 def assert_same_candidates(plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     """Check that each candidate is one of an ordinary plan, and that each place has its cheapest count."""
-    found = {key_of(candidate): candidate for candidate in plan.candidates}
-    assert len(found) == len(plan.candidates)
-    for key, candidate in found.items():
-        assert key in gangs, "an option that no ordinary plan has"
-        gang = gangs[key]
-        ordinary = gang.candidate
-        assert candidate.hours == pytest.approx(gang.hours, rel=1e-9)
-        assert candidate.total_cost == pytest.approx(gang.total, rel=1e-9, abs=3e-6)
-        assert candidate.discount == ordinary.discount
-        assert candidate.list_hourly_cost == pytest.approx(ordinary.list_hourly_cost, abs=3e-6)
-        assert candidate.hourly_cost == pytest.approx(ordinary.hourly_cost, abs=3e-6)
-        assert replace(candidate, parts=(), hours=None) == replace(ordinary, parts=(), hours=None)
+    found = {key_of(candidate) for candidate in plan.candidates}
+    assert len(found) == len({key[:5] for key in found}) == len(plan.candidates)
+    assert_ordinary([*plan.candidates, *candidates_of(plan)], gangs)
+    assert all(each.is_stale == gangs[key_of(each)].candidate.is_stale for each in plan.candidates)
     cheapest: dict[tuple[str, ...], float] = {}
     for key, gang in gangs.items():
         cheapest[key[:5]] = min(gang.total, cheapest.get(key[:5], gang.total))
@@ -483,17 +484,82 @@ def assert_same_candidates(plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     assert listed == {key: pytest.approx(total, rel=1e-9, abs=3e-6) for key, total in cheapest.items()}
 
 
+def candidates_of(plan: Plan) -> list[Candidate]:
+    """Return the options that fit as candidates, in each of their zones."""
+    return [option.candidate_in(zone) for option in plan.options if option.fits for zone in option.machine.zones]
+
+
+def assert_ordinary(candidates: Iterable[Candidate], gangs: Mapping[GangKey, Gang]) -> None:
+    """Check that each candidate is one of an ordinary plan at the same price, with the job's time and cost."""
+    for candidate in candidates:
+        key = key_of(candidate)
+        assert key in gangs, "an option that no ordinary plan has"
+        gang = gangs[key]
+        ordinary = gang.candidate
+        assert candidate.hours == pytest.approx(gang.hours, rel=1e-9)
+        assert candidate.total_cost == pytest.approx(gang.total, rel=1e-9, abs=3e-6)
+        # On what costs nothing, a discount makes no difference.
+        assert candidate.discount == ordinary.discount or not candidate.list_hourly_cost
+        assert candidate.list_hourly_cost == pytest.approx(ordinary.list_hourly_cost, abs=3e-6)
+        assert candidate.hourly_cost == pytest.approx(ordinary.hourly_cost, abs=3e-6)
+        assert replace(candidate, parts=(), hours=None) == replace(
+            ordinary, parts=(), hours=None, is_stale=candidate.is_stale
+        )
+
+
 def assert_fronts_agree(spec: ClusterSpec, plan: Plan, gangs: Mapping[GangKey, Gang]) -> None:
     """Check that the front is that of all gangs, or at a given MFU that of the options that are listed."""
     assert spec.workload is not None
-    chosen = [(plan.options[index].total_usd, plan.options[index].hours) for index in plan.pareto]
+    chosen = [plan.options[index] for index in plan.pareto]
     if spec.workload.mfu is not None or spec.gpus is not None:
         listed = {key_of(candidate) for candidate in plan.candidates}
         gangs = {key: gang for key, gang in gangs.items() if key in listed}
     front = front_of({(gang.total, gang.hours) for gang in gangs.values()})
     if len(front) <= FRONT_POINTS:
-        assert [cost for cost, _ in chosen] == pytest.approx([cost for cost, _ in front], rel=1e-9, abs=3e-6)
-        assert [hours for _, hours in chosen] == pytest.approx([hours for _, hours in front])
+        assert [each.total_usd for each in chosen] == pytest.approx([cost for cost, _ in front], abs=3e-6)
+        assert [each.hours for each in chosen] == pytest.approx([hours for _, hours in front])
+
+
+JOBS: tuple[dict[str, Any], ...] = (
+    {"workload": Training(params=70e9, tokens=2e12), "deadline": "30d", "spot": "prefer"},
+    {"workload": Training(params=7e9, tokens=1e11, mfu=0.4), "deadline": "10d"},
+    {"workload": Finetuning(params=8e9, tokens=1e9, method="qlora"), "spot": True, "regions": ["eu"]},
+    {"workload": Inference(params=70e9, concurrency=64, tokens_per_second=5000), "hours": 720, "max_hourly": 300},
+)
+
+
+@settings(UNSHRUNK, max_examples=max(EXAMPLES // 10, 1))
+@given(arguments=st.sampled_from(JOBS), data=st.data())
+def test_on_the_packaged_catalog_nothing_is_cheaper_than_the_first_option_and_the_front(
+    arguments: dict[str, Any], data: st.DataObject, catalog: Catalog
+) -> None:
+    question = Question(ClusterSpec.of(arguments), catalog, {"default_ttl": timedelta(hours=24)})
+    plan = question.answer()
+    options = list(plan.options)
+    names = sorted({family_of(name) for name in catalog.accelerators()})
+    drawn = data.draw(st.lists(st.sampled_from(names), min_size=6, max_size=6, unique=True))
+    front = [options[index] for index in plan.pareto]
+    tried = {family_of(front[0].accelerator), *drawn}
+    nodes = data.draw(st.lists(st.integers(1, 40) | st.integers(41, 600), min_size=3, max_size=3))
+    counts = {family: {8 * each for each in nodes} for family in tried}
+    chosen = data.draw(st.lists(st.integers(0, len(options) - 1), min_size=6, max_size=6))
+    for option in [*(options[index] for index in chosen), *front[:4]]:
+        counts.setdefault(family_of(option.accelerator), set()).add(option.performance.accelerators)
+    by_plans = ByPlans(question, counts | {name: () for name in names if name not in counts})
+    gangs = by_plans.gangs
+    among = [
+        each
+        for each in candidates_of(plan)
+        if each.accelerators in counts.get(family_of(each.instance.accelerator), ())
+    ]
+    assert among
+    assert_ordinary(among, gangs)
+    for gang in gangs.values():
+        assert gang.total >= options[0].total_usd - 3e-6
+        slower = [option.total_usd for option in front if option.hours >= gang.hours]
+        # Beyond 32, counts are evaluated in steps of 1/16. Only some points of the front are listed.
+        if arguments["workload"].mfu is None and slower:
+            assert gang.total >= min(slower) * 0.99
 
 
 TRAINING = Training(params=7e9, tokens=1e10)
@@ -531,3 +597,43 @@ def test_nodes_that_a_discount_does_not_cover_count_for_max_hourly() -> None:
     assert {each.nodes: each.hourly_usd for each in plan.options} == {1: 0.0, 2: 0.0, 3: 60.0}
     late = asked(LINKED, max_hourly=100, deadline="4h", known={"discounts": free})
     assert list(late.rejected) == ["not done by the deadline with the nodes that max_hourly allows"]
+
+
+def test_the_published_rate_of_interruptions_counts_unless_the_workload_has_its_own() -> None:
+    spot = replace(LINKED, purchase="spot")
+    dear = line_of(TYPES[0], 61.0, OHIO, purchase="spot")
+
+    def hours(rates: Mapping[str, float], **changes: Any) -> dict[str, float]:
+        catalog = TwoClouds(spot, dear)
+        for region, share in rates.items():
+            catalog.rates["aws", "a.h8", region] = Interruption("a.h8", region, share, share, "month")
+        job = Training(params=7e9, tokens=1e12, mfu=0.4, **changes)
+        spec = ClusterSpec.of({"workload": job, "gpus": 512, "spot": True})
+        plan = Question(spec, catalog).answer()  # type: ignore[arg-type]
+        assert {each.region for each in plan.candidates if each.interruption is not None} == set(rates)
+        return {option.candidate.region: option.hours for option in plan.options}
+
+    unknown, published = hours({}), hours({"us-east-1": 0.9, "us-east-2": 0.05})
+    # One in five days where nothing is published, which is more often than nine in ten in a month.
+    assert unknown["us-east-1"] == unknown["us-east-2"] > published["us-east-1"] > published["us-east-2"]
+    assert hours({"us-east-2": 0.05}) == {"us-east-1": unknown["us-east-1"], "us-east-2": published["us-east-2"]}
+    given = hours({"us-east-1": 0.9, "us-east-2": 0.05}, preemptions_per_day=0.2)
+    assert given == pytest.approx(unknown)
+    never = hours({"us-east-1": 0.9}, preemptions_per_day=0)
+    assert never["us-east-1"] == never["us-east-2"] < published["us-east-2"]
+
+
+def test_of_options_that_cost_the_same_the_fewest_nodes_come_first_and_the_fastest_is_on_the_front() -> None:
+    slices = [
+        InstanceType("gcp", f"v5p-{2 * chips}", "tpu-v5p", chips, 95, 208, 448, hosts=chips // 4, fabric="")
+        for chips in (16, 4, 64)
+    ]
+    lines = [line_of(each, 4.0 * each.accelerators, IOWA, "a") for each in slices]
+    job = Training(params=1e9, tokens=1e10, mfu=0.4)
+    plan = asked(*lines, workload=job, deadline="3d")
+    assert [(option.nodes, option.performance.accelerators) for option in plan.options] == [(1, 4), (1, 16), (1, 64)]
+    assert len({round(option.total_usd, 6) for option in plan.options}) == 1
+    assert plan.pareto == (2,)
+    # Small slices are joined only where no slice is as large.
+    soon = asked(*lines, workload=job, deadline="1d")
+    assert [(option.nodes, option.performance.accelerators) for option in soon.options] == [(1, 16), (1, 64), (17, 68)]
