@@ -11,6 +11,7 @@ from multicompute.plan import Candidate, Plan
 from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
+from multicompute.sizing.options import NO_FIT
 from multicompute.spec import ClusterSpec, relaxations
 from multicompute.units import counted, format_duration, format_usd
 
@@ -107,7 +108,7 @@ def nearest(plan: Plan, decide: Decide) -> Proposal | None:
     """
     spec = plan.spec
     changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
-    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide), _enough(spec, decide)) if change]
+    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide), _enough(plan, decide)) if change]
     if changes:
         near = min(changes, key=lambda change: change.distance)
         is_elsewhere, _ = near.distance
@@ -295,8 +296,9 @@ def _as_sold(spec: ClusterSpec, decide: Decide) -> Change | None:
     return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "allow_surplus", plan))
 
 
-def _enough(spec: ClusterSpec, decide: Decide) -> Change | None:
+def _enough(failed: Plan, decide: Decide) -> Change | None:
     """Propose as many accelerators as the workload needs at least, if it does not fit on so few or takes too long."""
+    spec = failed.spec
     if spec.gpus is None or spec.workload is None:
         return None
     plan = _try(spec, decide, gpus=None)
@@ -304,7 +306,9 @@ def _enough(spec: ClusterSpec, decide: Decide) -> Change | None:
         return None
     best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
     distance = max(best.accelerators, spec.gpus) / min(best.accelerators, spec.gpus) - 1
-    return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "gpus", plan))
+    unfit = NO_FIT in failed.rejected
+    binding = f"the model does not fit on gpus={spec.gpus}" if unfit else _binding(spec, "gpus", plan)
+    return Change((False, distance), f"gpus={best.accelerators:g}", best, binding)
 
 
 def _together(failed: Plan, decide: Decide) -> Proposal | None:

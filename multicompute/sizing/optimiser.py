@@ -24,7 +24,7 @@ from multicompute import accelerators
 from multicompute.offer import InstanceType
 from multicompute.plan import Rejection
 from multicompute.sizing.interruptions import PREEMPTIONS_PER_DAY
-from multicompute.sizing.options import MAX_NODES, JobLimits, JobOptions, Machine, Options
+from multicompute.sizing.options import MAX_NODES, NO_FIT, JobLimits, JobOptions, Machine, Options
 from multicompute.sizing.performance import Job, OnShape, Performance, Shape, job_for
 from multicompute.workloads import Finetuning, Training, Workload
 
@@ -34,7 +34,6 @@ COUNTS_IN_A_ROW: Final = 32
 
 NO_ACCELERATOR: Final = "no accelerator that is known here"
 FRACTION: Final = "a fraction of an accelerator"
-NO_FIT: Final = "the model does not fit"
 TOO_SLOW: Final = "not done by the deadline"
 TOO_LONG: Final = "not done within a year"
 ENDS_EARLY: Final = "terminated by its cloud before the job is done"

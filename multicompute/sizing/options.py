@@ -23,6 +23,8 @@ MAX_ACCELERATORS: Final = 16_384
 """The largest gang that is considered by default: Llama 3.1 405B was trained on 16,384 GPUs."""
 MAX_NODES: Final = 2_048
 """The same in nodes."""
+NO_FIT: Final = "the model does not fit"
+"""The reason for leaving out machines with too little memory in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
