@@ -145,9 +145,7 @@ class Oracle:
         return not self.means_a_region(pattern) and cloud in ("", provider) and fnmatchcase(zone.lower(), name)
 
     def means_a_zone(self, pattern: str) -> bool:
-        return any(
-            self.zone_matches(pattern, p, zone) for (p, _), zones in self._zones.items() for zone in zones
-        )
+        return any(self.zone_matches(pattern, p, zone) for (p, _), zones in self._zones.items() for zone in zones)
 
     def excluded_places(self) -> list[str]:
         """Return the exclusions that are not instance types. What is both a type and a zone is a type."""
