@@ -32,6 +32,7 @@ class Moto:
     def start(self) -> None:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
         if self._application is None:
+            _import_moto()
             self._application = self.application()
             defer_images(self.account)
         self.ec2("us-east-1")
@@ -261,6 +262,21 @@ class Moto:
         for region in self.used_regions():
             for kind, record in _records(self.ec2(region)):
                 yield _resource(kind, record, region)
+
+
+def _import_moto() -> None:
+    """Import moto's EC2, which opens three sessions and has each read EC2's description: here, they share one."""
+    from botocore import session
+
+    from multicompute_aws._descriptions import collector_paused, descriptions
+
+    create_loader = session.create_loader
+    session.create_loader = lambda *_: descriptions()
+    try:
+        with collector_paused():
+            import moto.ec2.models  # noqa: F401 - imported for later
+    finally:
+        session.create_loader = create_loader
 
 
 def _connect(backend: Any) -> None:
