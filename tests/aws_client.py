@@ -1,11 +1,11 @@
 """The real AWS SDK, connected to a local AWS without a provider in between."""
 
-import functools
 from typing import Any
 
 import boto3
-import botocore.loaders
 import botocore.session
+
+from multicompute_aws._descriptions import descriptions
 
 
 def aws_client(
@@ -13,7 +13,7 @@ def aws_client(
 ) -> Any:
     """Return a client of any service, with `key` as its access key and its secret."""
     session = botocore.session.Session()
-    session.register_component("data_loader", _api_models())
+    session.register_component("data_loader", descriptions())
     create: Any = boto3.Session(botocore_session=session).client
     return create(
         service,
@@ -23,9 +23,3 @@ def aws_client(
         aws_secret_access_key=key,
         **options,
     )
-
-
-@functools.cache
-def _api_models() -> botocore.loaders.Loader:
-    """Return a loader that reads each service's description once per process: EC2's takes 60 ms."""
-    return botocore.loaders.create_loader()

@@ -1,14 +1,11 @@
 """The SDK's clients: one per service and region, made when first needed and shared by all threads."""
 
-import functools
-import gc
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import boto3
-import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from botocore.configprovider import ConstantProvider
@@ -18,6 +15,7 @@ from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.endpoints import check_endpoint, is_loopback
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._descriptions import collector_paused, descriptions
 from multicompute_aws._errors import log, refuse_error_pages, translate_errors
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._trim import trim_answers
@@ -205,7 +203,7 @@ class Clients:
         key = (service, region)
         client = self._clients.get(key)
         if client is None:
-            with self._lock, translate_errors(f"the {service} client", Place("aws", region)), _collector_paused():
+            with self._lock, translate_errors(f"the {service} client", Place("aws", region)), collector_paused():
                 client = self._clients.get(key)
                 if client is None:
                     client = self._clients[key] = self._make(service, region)
@@ -252,7 +250,7 @@ class Clients:
 
     def _open_session(self) -> boto3.Session:
         core = botocore.session.Session()
-        core.register_component("data_loader", _api_models())
+        core.register_component("data_loader", descriptions())
         # The process's environment may be another identity's by now: what botocore reads from it comes from the settings.
         for variable, option, default in _FILES:
             core.set_config_variable(option, self.settings.environment.get(variable) or default)
@@ -280,21 +278,3 @@ def _refusal(error: AuthError, region: str, text: str, code: str) -> AccessDenie
         scope="region",
         hint="`aws account enable-region` enables it; exclude= leaves it out",
     )
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: a service's description is 200,000 objects, none of them garbage, that it would walk repeatedly."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@functools.cache
-def _api_models() -> botocore.loaders.Loader:
-    """Return a loader of the services' descriptions, which are read once per process: EC2's takes 60 ms, and tests open many providers."""
-    return botocore.loaders.create_loader()

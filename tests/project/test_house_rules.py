@@ -35,8 +35,18 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree):
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield every statement; expressions, which contain none, are most of a tree."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, name, ())
+        yield node
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in statements(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
 
@@ -55,16 +65,15 @@ def test_a_module_states_its_purpose_in_a_sentence(path: Path) -> None:
     assert path.name == "__init__.py" or ast.get_docstring(parsed(path))
 
 
-def docstrings(tree: ast.AST) -> set[int]:
-    """Return the ids of the constants that are statements: docstrings, also those of attributes."""
-    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+def docstrings(tree: ast.Module) -> dict[int, ast.Constant]:
+    """Return the constants that are statements by their ids: docstrings, also those of attributes."""
+    found = [node.value for node in statements(tree) if isinstance(node, ast.Expr)]
+    return {id(value): value for value in found if isinstance(value, ast.Constant)}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_a_docstring_does_not_open_with_a_question(path: Path) -> None:
-    tree = parsed(path)
-    described = docstrings(tree)
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) in described]
+    texts = [node.value for node in docstrings(parsed(path)).values()]
     assert [text for text in texts if isinstance(text, str) and QUESTION.match(text)] == []
 
 
@@ -77,10 +86,11 @@ def test_what_a_check_ignores_has_a_reason(path: Path) -> None:
 @pytest.mark.parametrize("path", CORE, ids=name)
 def test_the_core_names_no_cloud(path: Path) -> None:
     tree = parsed(path)
+    described = docstrings(tree)
     texts = [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described
     ]
     allowed = TEST_TOOLS.get(name(path), frozenset())
     assert [text for text in texts if {found.casefold() for found in CLOUDS.findall(text)} - allowed] == []

@@ -19,10 +19,11 @@ _SERVICES: Mapping[str, tuple[str, str]] = {
 
 @functools.cache
 def _model(service: str) -> "ServiceModel":
-    from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+    from multicompute_aws._descriptions import descriptions
+
+    return ServiceModel(descriptions().load_service_model(service, "service-2"), service)
 
 
 def check_parameters(service: str, action: str, params: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import io
 import re
 import secrets
 import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from multicompute_aws.local.moto_images import defer_images
 from multicompute_aws.local.wire import AwsError
 
 _AMAZON = "137112412989"
+# A thread that saved what another one has replaced would leave it replaced.
+_starting = threading.Lock()
 _CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for tag in (b"Code", b"Message"))
 
 
@@ -31,10 +34,11 @@ class Moto:
 
     def start(self) -> None:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
-        if self._application is None:
-            self._application = self.application()
-            defer_images(self.account)
-        self.ec2("us-east-1")
+        with _descriptions_shared():
+            if self._application is None:
+                self._application = self.application()
+                defer_images(self.account)
+            self.ec2("us-east-1")
 
     @staticmethod
     def application() -> Any:
@@ -261,6 +265,22 @@ class Moto:
         for region in self.used_regions():
             for kind, record in _records(self.ec2(region)):
                 yield _resource(kind, record, region)
+
+
+@contextmanager
+def _descriptions_shared() -> Iterator[None]:
+    """Share one loader: moto's EC2 opens four sessions when it is imported, and has each read EC2's description."""
+    from botocore import session
+
+    from multicompute_aws._descriptions import collector_paused, descriptions
+
+    with _starting, collector_paused():
+        create_loader = session.create_loader
+        session.create_loader = lambda *_: descriptions()
+        try:
+            yield
+        finally:
+            session.create_loader = create_loader
 
 
 def _connect(backend: Any) -> None:

@@ -4,7 +4,7 @@ Creating them takes 45 ms and 15 MB in each region, most of the time that the fi
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -42,13 +42,20 @@ def _defer(backend: Any, load: Any) -> None:
 
 
 def _describe_images_of(original: Any) -> Any:
-    def describe_images(backend: Any, ami_ids: Any = None, *rest: Any, **named: Any) -> Any:
+    def describe_images(backend: Any, ami_ids: Any = None, filters: Any = None, *rest: Any, **named: Any) -> Any:
         # A call for images that were created since needs no others.
-        if not ami_ids or not all(dict.__contains__(backend.amis, image_id) for image_id in ami_ids):
+        ids = ami_ids or _ids_in(filters or {})
+        if not ids or not all(dict.__contains__(backend.amis, image_id) for image_id in ids):
             len(backend.amis)
-        return original(backend, ami_ids, *rest, **named)
+        return original(backend, ami_ids, filters, *rest, **named)
 
     return describe_images
+
+
+def _ids_in(filters: Mapping[str, Any]) -> list[str]:
+    """Return the ids that a filter names; moto itself sends one as a string for each instance that it creates."""
+    ids = filters.get("image-id", [])
+    return [ids] if isinstance(ids, str) else list(ids)
 
 
 class _Deferred(dict[str, Any]):

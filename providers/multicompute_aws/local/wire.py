@@ -30,10 +30,11 @@ class AwsError(Exception):
 @functools.cache
 def ec2_model() -> "ServiceModel":
     """Return EC2's service model, which is part of botocore."""
-    from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
-    return ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
+    from multicompute_aws._descriptions import descriptions
+
+    return ServiceModel(descriptions().load_service_model("ec2", "service-2"), "ec2")
 
 
 @functools.cache

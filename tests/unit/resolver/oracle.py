@@ -89,6 +89,7 @@ class Oracle:
         reserved = [r for name in self.spec.reservations for r in self.reservations if r.id == name]
         self.names = self.spec.type or tuple(r.instance_type for r in reserved)
         self.models: list[frozenset[str]] = [frozenset(a.name for a in accelerators.find(name)) for name in self.names]
+        self._zones = self.catalog.zones()
 
     # Names
 
@@ -133,7 +134,10 @@ class Oracle:
         return cache[pattern]
 
     def means_a_type(self, pattern: str) -> bool:
-        return any(fnmatchcase(name.lower(), pattern.lower()) for name in self.catalog.instance_names())
+        cache: dict[str, bool] = self.__dict__.setdefault("_types", {})
+        if pattern not in cache:
+            cache[pattern] = any(fnmatchcase(name.lower(), pattern.lower()) for name in self.catalog.instance_names())
+        return cache[pattern]
 
     def zone_matches(self, pattern: str, provider: str, zone: str) -> bool:
         """Return whether a pattern that matches no region matches a zone."""
@@ -141,16 +145,14 @@ class Oracle:
         return not self.means_a_region(pattern) and cloud in ("", provider) and fnmatchcase(zone.lower(), name)
 
     def means_a_zone(self, pattern: str) -> bool:
-        return any(
-            self.zone_matches(pattern, p, zone) for (p, _), zones in self.catalog.zones().items() for zone in zones
-        )
+        return any(self.zone_matches(pattern, p, zone) for (p, _), zones in self._zones.items() for zone in zones)
 
     def excluded_places(self) -> list[str]:
         """Return the exclusions that are not instance types. What is both a type and a zone is a type."""
         return [p for p in self.spec.exclude if self.means_a_region(p) or not self.means_a_type(p)]
 
     def zones_in(self, provider: str, region: str) -> tuple[str, ...]:
-        return self.catalog.zones().get((provider, region), ())
+        return self._zones.get((provider, region), ())
 
     def is_split(self, provider: str, region: str) -> bool:
         """Return whether `regions`, `exclude` or the configuration treats some zones of a region unlike others."""
@@ -186,7 +188,7 @@ class Oracle:
                 return True
         places = [(r.provider, r.name) for r in self.catalog.regions()]
         found = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
-        zones = [(p, zone) for (p, _), names in self.catalog.zones().items() for zone in names]
+        zones = [(p, zone) for (p, _), names in self._zones.items() for zone in names]
         found |= {p for p, zone in zones if any(self.zone_matches(pattern, p, zone) for pattern in spec.regions)}
         return bool(spec.regions and spec.clouds is not None and not found & set(spec.clouds))
 
@@ -504,19 +506,27 @@ class Oracle:
     def answer(self) -> Answer:
         first: dict[int, str] = {}
         self.offers = self.expanded()
+        # Those that only an outage rejects may be parts of a gang that spreads.
+        fitting: list[tuple[int, Offer]] = []
+        instance, rejection = None, None
         for index, (_, offer) in enumerate(self.offers):
-            if found := self.offer_rejection(offer):
+            # The offers of a line follow one another.
+            if offer.instance is not instance:
+                instance, rejection = offer.instance, self.instance_rejection(offer.instance)
+            if found := rejection or self.offer_rejection(offer):
                 first[index] = found
-            elif self.blocked(offer, self.node_count(offer.instance)):
+                continue
+            fitting.append((index, offer))
+            if self.blocked(offer, self.node_count(offer.instance)):
                 first[index] = "outage"
-        accepted = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
+        accepted = [(index, offer) for index, offer in fitting if index not in first]
         needs_fabric = self.spec.interconnect == "rdma" or (
             self.spec.interconnect == "auto"
             and any(
                 self.is_linked(offer.instance) and not self.lacks_fabric(offer.instance)
-                for index, (_, offer) in enumerate(self.offers)
+                for index, offer in fitting
                 # An outage now is no reason to accept gangs without a fabric, unless the gang may spread.
-                if first.get(index) in ((None, "outage") if self.spec.placement == "zone" else (None,))
+                if index not in first or self.spec.placement == "zone"
             )
         )
         for index, offer in accepted:
@@ -527,7 +537,7 @@ class Oracle:
             ((offer, self.node_count(offer.instance), None),) for i, offer in accepted if i not in first
         ]
         if self.spec.placement != "zone" and self.spec.interconnect != "rdma":
-            gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
+            gangs += self.spread_gangs(fitting, first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
@@ -535,25 +545,30 @@ class Oracle:
         prices, transfers = [self.hourly(gang) for gang in gangs], [self.transfer(gang) for gang in gangs]
         return Answer(keys, self.counted(first, used), prices, transfers)
 
-    def expanded(self) -> list[tuple[Listing, Offer]]:
+    def expanded(self) -> Sequence[tuple[Listing, Offer]]:
         """Return the offers, with one in every allowed zone for each without a zone, where zones are not treated alike."""
+        split = {place for place in self._zones if self.is_split(*place)}
+        if not split:
+            return self.offers
         found = []
         for line, offer in self.offers:
-            zones = [offer.zone]
-            if not offer.zone and self.is_split(offer.provider, offer.region) and not self.offer_rejection(offer):
-                zones = self.zones_of(offer)
-            found += [(line, offer if zone == offer.zone else replace(offer, zone=zone)) for zone in zones]
+            if not offer.zone and (offer.provider, offer.region) in split and not self.offer_rejection(offer):
+                found += [(line, replace(offer, zone=zone)) for zone in self.zones_of(offer)]
+            else:
+                found.append((line, offer))
         return found
 
     def counted(self, first: Mapping[int, str], used: set[PartKey]) -> dict[str, int]:
         """Count the offers that are in no candidate. An offer that names no zone counts once, although it is in several."""
         counts: Counter[str] = Counter()
         once: dict[PartKey, set[str]] = {}
+        # Few types are in a candidate, and the keys of all other offers take longer to create.
+        types = {key[3] for key in used}
         for index, reason in first.items():
             line, offer = self.offers[index]
             if not line.zones and offer.zone:
                 once.setdefault(key_of(replace(offer, zone=""), 0), set()).add(reason)
-            elif key_of(offer, 0) not in used:
+            elif offer.instance.name not in types or key_of(offer, 0) not in used:
                 counts[reason] += 1
         used_anywhere = {(*key[:2], "", *key[3:]) for key in used}
         counts.update("outage" if "outage" in once[key] else min(once[key]) for key in once.keys() - used_anywhere)
@@ -582,9 +597,11 @@ class Oracle:
         )
         return (*front, instance.accelerator, instance.accelerators, parts)
 
-    def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[Gang]:
+    def spread_gangs(
+        self, fitting: Sequence[tuple[int, Offer]], first: Mapping[int, str], *, needs_fabric: bool
+    ) -> list[Gang]:
         groups: dict[object, list[tuple[int, Offer]]] = {}
-        for index, (_, offer) in enumerate(self.offers):
+        for index, offer in fitting:
             if first.get(index) not in (None, "outage") or (needs_fabric and self.is_linked(offer.instance)):
                 continue
             what: object = (offer.instance, offer.purchase)
@@ -676,9 +693,11 @@ class Oracle:
             return []
         gangs: list[Gang] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
+            if offer.region != head.region or offer.instance.name != instance.name:
+                continue
             if self.place_rejection(offer.provider, offer.region, offer.zone) is not None:
                 continue
-            is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
+            is_same_type = offer.instance == instance and self.allowed(offer.purchase)
             is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
             is_allowed = offer.quote.basis == "list" or self.spec.estimates
             if is_same_type and is_same_zone and is_allowed and not self.blocked(offer, missing):

@@ -1,7 +1,7 @@
 """The resolver gives the same answers as a brute-force resolver that checks every offer on its own."""
 
 import os
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,14 @@ EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "150"))
 """`make campaign` sets many thousands."""
 
 BY_ZONE = ZonePrices({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
-_universes = {catalog: universe(catalog) for catalog in (CATALOG, BY_ZONE)}
-# The same offers, at other prices.
-_keys = frozenset(key_of(offer, 0) for _, offer in _universes[CATALOG])
+# All offers of a catalog; not read on import, since each worker of pytest-xdist imports every module.
+all_offers = cache(universe)
+
+
+@cache
+def all_keys() -> frozenset[PartKey]:
+    """Return the keys of the offers of both catalogs, whose prices differ."""
+    return frozenset(key_of(offer, 0) for _, offer in all_offers(CATALOG))
 
 
 def described(candidate: Candidate) -> tuple[PartKey, ...]:
@@ -71,7 +76,7 @@ def assert_same_answer(question: Question, catalog: Catalog = CATALOG) -> None:
         "default_ttl": question.default_ttl,
     }
     terms: dict[str, Any] = {"discounts": question.discounts, "used": question.used}
-    oracle = Oracle(question.spec, catalog, _universes[catalog], NOW, unusable=question.unusable, **known, **terms)
+    oracle = Oracle(question.spec, catalog, all_offers(catalog), NOW, unusable=question.unusable, **known, **terms)
     resolved = Discounts(known_discounts(question.discounts, catalog, catalog.providers), question.used)
     known["discounts"] = resolved if question.discounts else None
     answer = partial(resolve, question.spec, catalog, now=NOW, configured=configured, **known)
@@ -93,7 +98,7 @@ def assert_same_answer(question: Question, catalog: Catalog = CATALOG) -> None:
         assert candidate.hourly_cost >= 0
     used = {key_of(part.offer, 0) for item in plan for part in item.parts if part.reservation is None}
     # An offer without a zone may be in candidates in several zones.
-    in_candidates = {key if key in _keys else (*key[:2], "", *key[3:]) for key in used}
+    in_candidates = {key if key in all_keys() else (*key[:2], "", *key[3:]) for key in used}
     assert len(in_candidates) + sum(item.count for item in plan.rejected.values()) == CATALOG.offer_count
     for candidate in plan:
         parts = [(part.offer, part.reservation) for part in candidate.parts]
