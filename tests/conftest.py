@@ -10,6 +10,10 @@ from collections.abc import Generator, Iterator
 import pytest
 
 
+# SDKs and local clouds create many objects that stay. Each module of tests ends with a collection of its own.
+gc.set_threshold(50_000, 20, 100)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Report at how many points of each cloud the tests killed processes, and what was skipped."""
     killed: Counter[str] = Counter()
