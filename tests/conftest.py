@@ -9,7 +9,6 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-
 # SDKs and local clouds create many objects that stay. Each module of tests ends with a collection of its own.
 gc.set_threshold(50_000, 20, 100)
 
