@@ -184,7 +184,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
-            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
+                or an hour of a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -311,7 +312,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
-            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
+                or an hour of a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -435,7 +437,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
-            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
+                or an hour of a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -554,7 +557,8 @@ def plan(
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if omitted,
             the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
-        hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+        hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, or
+            an hour of a model that is served.
         data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
             "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
         interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by price

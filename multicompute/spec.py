@@ -268,7 +268,8 @@ class ClusterSpec(ParsedModel):
     hours: Annotated[
         Hours | None,
         Field(
-            description="For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted."
+            description="For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, or an hour of a "
+            "model that is served."
         ),
         Argument(identity="if set"),
     ] = None
