@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from multicompute.plan_text import PURCHASE_WORDS
 from multicompute.sizing.memory import GIB, usable_memory
 from multicompute.text import Narrowing, table, wrap
-from multicompute.units import format_usd
+from multicompute.units import counted, format_usd
 from multicompute.workloads.description import Inference
 
 if TYPE_CHECKING:
@@ -185,11 +185,9 @@ def why_not_fewer(plan: "JobOptions", option: "Option") -> str:
 def _why_not(option: "Option", nodes: int) -> str:
     """Return why a job can't be done on so few nodes: for want of memory or, if it is served, of speed."""
     workload, count = option.job.workload, nodes * option.on.shape.per_node
-    slower = option.on.performance(nodes, option.preemptions, must_fit=False)
-    if isinstance(workload, Inference) and workload.tokens_per_second and slower is not None:
-        done = option.layout.tensor * option.layout.pipeline
-        if count >= done:
-            return f"generate less than {workload.tokens_per_second:,.0f} tokens/s"
+    replica = option.layout.tensor * option.layout.pipeline
+    if isinstance(workload, Inference) and workload.tokens_per_second and count >= replica:
+        return f"generate less than {workload.tokens_per_second:,.0f} tokens/s"
     layout = option.job.tightest(count, option.on.shape.per_node)
     needed = option.job.footprint.per_accelerator(layout) / GIB
     room = usable_memory(option.on.shape.accelerator.memory_gib) / GIB
@@ -299,7 +297,10 @@ def _legend(shown: Sequence[Sequence[str]], headers: str) -> list[str]:
 def reason_blocks(plan: "JobOptions") -> Mapping[str, Sequence[str]]:
     """Return the reasons under their headings, those that there are."""
     fewer = why_not_fewer(plan, plan.best) if plan.best else ""
-    left = [f"{item.count:,} offers: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
+    left = [
+        f"{counted(item.count, 'offer')}: {reason}, such as {item.examples[0]}"
+        for reason, item in plan.rejected.items()
+    ]
     blocks = {
         "why not fewer": [fewer] if fewer else [],
         "why not other accelerators": why_not_others(plan),
