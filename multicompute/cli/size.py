@@ -242,6 +242,8 @@ def _up(options: argparse.Namespace, found: "JobPlan") -> str:
     purchase = {"spot": ["--spot"], "flex_start": ["--flex-start"]}.get(best.purchase, [])
     words = ["up", "--gpus", f"{best.accelerators:g}", "--type", best.instance_type, "--cloud", best.provider]
     # The default ttl is a day.
-    life = found.spec.ttl_with(timedelta(hours=math.ceil(best.hours or 0.0)))
+    hours = best.hours or 0.0
+    takes = timedelta(days=math.ceil(hours / 24)) if hours > 72 else timedelta(hours=math.ceil(hours))
+    life = found.spec.ttl_with(takes)
     ttl = ["--ttl", format_duration(life)] if life is not None else []
     return " ".join(["multicompute", *words, "--region", best.region, *purchase, *ttl])

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,17 @@ def test_a_file_describes_the_job_and_options_override_it(run: Run, tmp_path: Pa
     assert (first["nodes"], first["total_usd"]) == (found["options"][0]["nodes"], found["options"][0]["total_usd"])
 
 
+def test_the_hint_names_the_file_only_if_nothing_overrides_it(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('type = "h100"\n[workload]\ntask = "training"\nparams = "7B"\ntokens = "100B"\n')
+    assert f"`multicompute up --file {file}`" in run("size", "--file", str(file), "--limit", "3").err
+    overridden = run("size", "--file", str(file), "--tokens", "1T")
+    assert "`multicompute up --gpus " in overridden.err
+    assert re.search(r" --ttl \d+[hd]`", overridden.err)
+    file.write_text('[workload]\nparams = "7B"\ntokens = "100B"\n')
+    assert "task: missing" in run("size", "--file", str(file)).err
+
+
 def test_up_launches_the_first_option_of_a_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     workload = {"task": "finetuning", "method": "qlora", "params": "8B", "tokens": "1B"}
@@ -164,10 +176,11 @@ def test_the_table_says_what_to_buy_and_why(run: Run) -> None:
         "does not hold the job up",
         "why not fewer:",
         "a100-80gb: +",
-        "not configured" if "not configured" in done.out else "guessed from the parameter count",
+        "guessed from the parameter count",
     ):
         assert text in done.out
-    assert "`multicompute up --gpus " in done.err
+    # The deadline and a tenth: the default ttl of a day would end the job.
+    assert re.fullmatch(r"`multicompute up --gpus \d+ --type \S+ --cloud \w+ --region \S+ --ttl 33d` .*\n", done.err)
     assert max(map(len, done.out.splitlines())) <= 80
 
 
