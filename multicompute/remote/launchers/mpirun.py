@@ -41,6 +41,7 @@ while IFS= read -r request <&3; do
 done 3<>requests
 """
 _FAILED: Final = re.compile(r"Process name: \[(?:\[\d+,\d+\]|[^\]]*@\d+),(\d+)\]|noticed that process rank (\d+) ")
+_STDERR: Final = re.compile(r"^\[[^\]]*,(\d+)\]<stderr>:", re.MULTILINE)
 _QUOTED_LINES: Final = 20
 _EXIT_CODE: Final = re.compile(r"Exit code:\s+(\d+)")
 
@@ -86,7 +87,7 @@ def mpirun(job: Job, program: str, args: Sequence[str] = (), *, options: Mpirun 
     try:
         return job.execute([relay.task()], listen=relay.listen)
     except RunError as error:
-        raise _attributed(error, job, slots, options) from error
+        raise attributed(error, job, slots, options) from error
 
 
 class _Relay:
@@ -210,27 +211,46 @@ def _slots(job: Job, options: Mpirun) -> list[int]:
     ]
 
 
-def _attributed(error: RunError, job: Job, slots: Sequence[int], options: Mpirun) -> RunError:
-    """Return the error for the node whose process failed, instead of the one for mpirun on the head."""
+def attributed(error: RunError, job: Job, slots: Sequence[int], options: Mpirun) -> RunError:
+    """Return the error for the node whose process failed, instead of the one for mpirun on the head.
+
+    Args:
+        error: The error of mpirun, with its output.
+        job: The nodes.
+        slots: Processes on each node.
+        options: How mpirun was started.
+    """
     culprit = next((result for result in error.results if result.rank == error.rank), None)
     if culprit is None or error.rank != 0 or culprit.outcome != "exited":
         return error
     text = f"{culprit.stdout}\n{culprit.stderr}"
-    found = _FAILED.search(text)
+    process = _failed_process(text)
     # With a mapping of the user's own nothing is known about which process is where.
-    if found is None or any(option.startswith(("--map-by", "--rank-by", "-N", "--rf")) for option in options.options):
+    if process is None or any(option.startswith(("--map-by", "--rank-by", "-N", "--rf")) for option in options.options):
         return error
-    process = int(found[1] or found[2])
     rank = next((rank for rank in range(len(slots)) if process < sum(slots[: rank + 1])), None)
     if rank is None:
         return error
     lines = _lines_of(process, culprit.stderr) or _lines_of(process, culprit.stdout)
     status = _EXIT_CODE.search(text)
-    failed = f"MPI process {process} failed" + (f" with status {status[1]}" if status else "")
+    code = status[1] if status else "" if _FAILED.search(text) else str(culprit.returncode)
+    failed = f"MPI process {process} failed" + (f" with status {code}" if code else "")
     blamed = replace(culprit, rank=rank, error=failed, stderr="\n".join(lines) or culprit.stderr)
     attributed = error_of(blamed, [], name=job.nodes.name(rank))
     attributed.results = error.results
     return attributed
+
+
+def _failed_process(text: str) -> int | None:
+    """Return the process that mpirun names as the one that failed, None if that is not known.
+
+    mpirun 5 sometimes ends before its notice is written. Its status is that of the first process that failed, which is then known if
+    only one process has written to stderr.
+    """
+    if found := _FAILED.search(text):
+        return int(found[1] or found[2])
+    wrote = {int(process) for process in _STDERR.findall(text)}
+    return wrote.pop() if len(wrote) == 1 else None
 
 
 def _lines_of(process: int, text: str) -> list[str]:
