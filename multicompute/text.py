@@ -87,6 +87,11 @@ def wrap(text: str, *, first: str = "", rest: str = "", width: int = 100) -> lis
     )
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return `text` in at most `longest` characters, with "..." in place of an end that does not fit."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def short_id(node_id: str) -> str:
     """Return an id that fits into a table: of a path, "/groups/a/providers/vendor/machines/b", the names of the last resource."""
     if not node_id.startswith("/"):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.output import write_message
+from multicompute.text import shortened
 
 if TYPE_CHECKING:
     from multicompute.engine.operation.coverage import Coverage
@@ -15,12 +16,8 @@ _LONGEST: Final = 240
 def write_coverage(coverage: "Coverage", *, is_terse: bool = False) -> None:
     """Write to stderr what could not be asked and, unless it is to be terse, what was."""
     for line in coverage.problems():
-        write_message(f"note: {_shortened(' '.join(line.split()))}")
+        write_message(f"note: {shortened(' '.join(line.split()), _LONGEST)}")
     if is_terse:
         return
     asked = f"asked: {', '.join(sorted(coverage.asked))}" if coverage.asked else "no cloud was asked"
     write_message(f"{asked}; not set up here: {', '.join(coverage.unused)}" if coverage.unused else asked)
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."

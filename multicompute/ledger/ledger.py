@@ -15,6 +15,7 @@ from multicompute.ledger.host_book import LedgerHostBook
 from multicompute.ledger.records import AttemptRecord, AttemptState, AvailabilityRecord, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Event
 from multicompute.plan import Outage
+from multicompute.text import shortened
 
 
 class Ledger:
@@ -479,9 +480,4 @@ def _changes(before: Mapping[str, object], after: Mapping[str, object], within: 
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _changes(old, new, f"{within}{name}.")
         elif old != new:
-            yield f"{within}{name} ({_short(old)}, now {_short(new)})"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+            yield f"{within}{name} ({shortened(repr(old), _LONGEST)}, now {shortened(repr(new), _LONGEST)})"

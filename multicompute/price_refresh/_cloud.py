@@ -20,6 +20,7 @@ from multicompute.price_refresh._merge import Merged, merge
 from multicompute.price_refresh._report import CloudReport
 from multicompute.price_refresh._scope import Scope, regions_sold_in
 from multicompute.session import Session
+from multicompute.text import shortened
 
 if TYPE_CHECKING:
     from multicompute.provider import ProviderPlugin
@@ -228,5 +229,4 @@ class CloudRefresh:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_ERROR else f"{line[: _LONGEST_ERROR - 3]}..."
+    return shortened(" ".join(text.split()), _LONGEST_ERROR)

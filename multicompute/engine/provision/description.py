@@ -17,6 +17,7 @@ from multicompute.errors import (
 from multicompute.ledger import ACCESS_DENIED, NOT_AUTHENTICATED, AttemptRecord
 from multicompute.offer import Part
 from multicompute.plan import AttemptReport
+from multicompute.text import shortened
 
 _LONGEST_SENTENCE: Final = 160
 _OUTCOMES: Final[dict[type[MulticomputeError], str]] = {
@@ -88,7 +89,7 @@ def outcome_of(error: MulticomputeError) -> str:
 def first_sentence(text: str) -> str:
     """Return the first sentence of a cloud's answer on one line, shortened; the ledger keeps the complete answer."""
     sentence = re.split(r"(?<=[.!?])\s", " ".join(text.split()), maxsplit=1)[0]
-    return sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[: _LONGEST_SENTENCE - 3] + "..."
+    return shortened(sentence, _LONGEST_SENTENCE)
 
 
 def expiry_text(expires_at: datetime | None) -> str:
