@@ -20,6 +20,7 @@ from pydantic import (
 
 from multicompute.errors import SpecError
 from multicompute.workloads import architecture as shapes
+from multicompute.workloads._errors import shown, spec_error
 from multicompute.workloads.architecture import Architecture
 from multicompute.workloads.formats import KvPrecision, Optimizer, Precision, Pruning, Quantization, Recompute
 from multicompute.workloads.huggingface import read_config
@@ -50,11 +51,16 @@ Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_
 Rate = Annotated[float, BeforeValidator(parse_amount), Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 _USUAL_TOKENS: Final = 2e12
+"""Tokens of a run from which steps grow; see `step_tokens`."""
 _FEWEST: Final = 100_000
+"""Parameters: whoever gives fewer has left out "billion"."""
 _TASK: Final = "What is done with the model."
-_LONGEST: Final = 60
 FAILURES_PER_ACCELERATOR_HOUR: Final = 1 / 50_000
-"""Unexpected interruptions: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783, section 3.3.4)."""
+"""Unexpected interruptions per accelerator-hour: 419 in 54 days on 16,384 H100 (Llama Team 2024, arXiv 2407.21783, section 3.3.4)."""
+RESTART_MINUTES: Final = 10.0
+"""An assumption; replacing a node can take longer."""
+STORAGE_GB_PER_SECOND: Final = 1.0
+"""GB per second of one node. An assumption; object stores deliver 1 to 10 to a machine."""
 TEXT_BYTES_PER_TOKEN: Final = 4.0
 """Bytes of raw text per token: English with a vocabulary of 32K to 128K has 3.8 to 4.4 (Llama Team 2024, arXiv 2407.21783,
 section 3.2: 3.94 characters per token)."""
@@ -125,7 +131,7 @@ class Workload(BaseModel):
         try:
             super().__init__(**arguments)
         except ValidationError as error:
-            raise _spec_error(error, type(self)) from error
+            raise spec_error(error, type(self)) from error
 
     @classmethod
     def model_validate(cls, obj: Any, **settings: Any) -> Self:
@@ -316,10 +322,10 @@ class _Trained(Workload):
     ] = FAILURES_PER_ACCELERATOR_HOUR
     restart_minutes: Annotated[
         Rate, Field(description="Minutes from an interruption until the job makes progress again.")
-    ] = 10.0
+    ] = RESTART_MINUTES
     storage_gb_per_second: Annotated[
         Amount, Field(description="GB per second that one node reads from and writes to the storage.")
-    ] = 1.0
+    ] = STORAGE_GB_PER_SECOND
     bytes_per_token: Annotated[
         Amount,
         Field(description="Bytes of the data for one token; raw text if omitted, images take thousands of times more."),
@@ -489,65 +495,11 @@ def workload_of(value: object) -> AnyWorkload:
         return value
     if not isinstance(value, Mapping):
         raise SpecError(
-            f"workload={_shown(value)}: must be a workload, such as Training(params=70e9, tokens=2e12)",
+            f"workload={shown(value)}: must be a workload, such as Training(params=70e9, tokens=2e12)",
             hint="import Training, Finetuning or Inference from multicompute.sizing",
         )
     kind = WORKLOADS.get(str(value.get("task", "")))
     if kind is None:
-        found = f"task={_shown(value['task'])}: no such task" if "task" in value else "task: missing"
+        found = f"task={shown(value['task'])}: no such task" if "task" in value else "task: missing"
         raise SpecError(f"workload: {found}; one of {', '.join(WORKLOADS)}")
     return kind(**{str(name): argument for name, argument in value.items()})
-
-
-def _spec_error(error: ValidationError, model: type[Workload]) -> SpecError:
-    """Turn what pydantic found into one message that names the field and what it accepts."""
-    # A name that is misspelled comes before the one that is missing because of it.
-    first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    name = str(first["loc"][0]) if first["loc"] else ""
-    context = first.get("ctx", {})
-    cause = context.get("error")
-    if isinstance(cause, SpecError):
-        return cause
-    if first["type"] == "missing":
-        return SpecError(f"{name}: missing: {_description(model, name)}")
-    if first["type"] == "extra_forbidden":
-        return _unknown(name, model)
-    return SpecError(f"{name}={_shown(first['input'])}: must be {_accepted(first['type'], context, model, name)}")
-
-
-def _shown(value: object) -> str:
-    """Return a value as it is written in Python, shortened: a message must not be longer than a few lines."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def _accepted(kind: str, context: dict[str, Any], model: type[Workload], name: str) -> str:
-    bounds = {"greater_than": ("more than", "gt"), "greater_than_equal": ("at least", "ge")}
-    bounds |= {"less_than": ("less than", "lt"), "less_than_equal": ("at most", "le")}
-    if kind in bounds:
-        words, key = bounds[kind]
-        return f"{words} {context[key]:,}"
-    if kind == "literal_error":
-        return f"one of {context['expected']}"
-    if kind.startswith("int_"):
-        return "a whole number"
-    if kind.startswith("bool_"):
-        return "True or False"
-    return f"a number, such as {name}={_EXAMPLES.get(name, '8')}: {_description(model, name)}"
-
-
-_EXAMPLES = {"params": "70e9", "active_params": "37e9", "tokens": "2e12", "mfu": "0.4", "sparsity": "0.5"}
-
-
-def _description(model: type[Workload], name: str) -> str:
-    field = model.model_fields.get(name)
-    text = (field.description or "") if field else ""
-    return text[:1].lower() + text[1:].rstrip(".")
-
-
-def _unknown(name: str, model: type[Workload]) -> SpecError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, model.model_fields, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"{model.__name__}.model_fields has all"
-    return SpecError(f"{name if len(name) <= _LONGEST else _shown(name)}: unknown argument; {hint}", hint=hint)
