@@ -6,13 +6,19 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, PlainSerializer, WithJsonSchema
 
 from multicompute.errors import SpecError
 from multicompute.fields import Form, in_json
 from multicompute.units import parse_duration, parse_gib
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+    from multicompute.workloads import AnyWorkload
 
 MAX_ACCELERATORS: Final = 1_000_000
 """More than any cloud has in one place, so that a larger number is a mistake."""
@@ -282,6 +288,37 @@ def _image_of_options(values: Iterable[Any], name: str) -> Any:
     return {place: image for place, _, image in pairs}
 
 
+class _WorkloadSchema:
+    """The JSON schema of a workload, which is made when it is asked for: a request must not wait until it is loaded."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
+        from multicompute.workloads.description import WORKLOADS
+
+        kinds = []
+        for kind in WORKLOADS.values():
+            found = kind.model_json_schema()
+            # In Python, the class says what the task is.
+            required = ["task", *found.get("required", ())]
+            kinds.append({**found, "required": required, "description": (kind.__doc__ or "").partition("\n")[0]})
+        return {"anyOf": [*kinds, {"type": "string", "description": "A .toml or .json file with these arguments."}]}
+
+
+def _workload(value: Any, name: str) -> Any:
+    from multicompute.workloads.description import workload_of
+
+    if not isinstance(value, (str, Path)):
+        return workload_of(value)
+    if Path(value).suffix not in (".toml", ".json"):
+        raise SpecError(f"{name}={str(value)!r}: must be a workload, or a .toml or .json file with its arguments")
+    try:
+        return workload_of(read_table(Path(value)))
+    except SpecError as error:
+        where = str(value)
+        error.message = error.message if error.message.startswith(where) else f"{where}: {error.message}"
+        raise
+
+
 _TEXT: Final = {"type": "string"}
 _IMAGES: Final = {
     "type": "object",
@@ -333,3 +370,9 @@ Hours = Annotated[float, Field(gt=0, le=_MOST_HOURS), Form(_hours, "float", "HOU
 LostHours = Annotated[float, Field(ge=0, le=_MOST_HOURS), Form(_lost_hours, "float", "HOURS")]
 Script = Annotated[str, Form(_script, "str | Path", "SCRIPT")]
 Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]
+if TYPE_CHECKING:
+    Workload = AnyWorkload
+else:
+    Workload = Annotated[
+        Any, _WorkloadSchema(), Form(_workload, "AnyWorkload | Mapping[str, Any] | str | Path", "FILE")
+    ]

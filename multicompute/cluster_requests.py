@@ -93,7 +93,7 @@ class ClusterRequests:
 
     @classmethod
     def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
-        """Carry out a request without blocking the event loop; `Cluster` implements it."""
+        """Carry out a request without blocking the event loop; `Cluster` implements it, since this file is generated."""
         raise NotImplementedError
 
     @classmethod
@@ -185,7 +185,7 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
-                or an hour of a model that is served.
+                and one hour for a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -313,7 +313,7 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
-                or an hour of a model that is served.
+                and one hour for a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -438,7 +438,7 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if
                 omitted, the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl,
-                or an hour of a model that is served.
+                and one hour for a model that is served.
             data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
             interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
@@ -557,8 +557,8 @@ def plan(
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; if omitted,
             the configured `default_ttl`, or the deadline of a workload and a tenth more if that is longer.
-        hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, or
-            an hour of a model that is served.
+        hours: For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, and
+            one hour for a model that is served.
         data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
             "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
         interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by price

@@ -96,7 +96,7 @@ class Candidate:
         max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
         ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
         outage: The remembered outage because of which a request does not try it now; None for none.
-        hours: For how long the cluster is expected to run, with a workload to do it; None if that is not known.
+        hours: How many hours the cluster is expected to run, or its workload takes; None if that is not known.
         transfer_cost: USD to transfer the data of the request to it, once, at list egress prices; None if a price is not known.
         interruption: How often its spot nodes are interrupted, as the vendor publishes it; None for other nodes, or if it does not.
         interruption_cost: USD per hour that the request adds to the price, in the order only, for work that interruptions lose.
@@ -325,7 +325,10 @@ class Plan:
             SpecError: The request has no workload, the file has another ending, or there is no option to draw.
             ConfigError: Matplotlib is not installed.
         """
-        raise SpecError("plot: the request has no workload, so that there is no time to draw the cost against")
+        raise SpecError(
+            "plot: the request has no workload, so that there is no time to draw the cost against",
+            hint="plan with a workload, such as Training(params=70e9, tokens=2e12)",
+        )
 
     def __len__(self) -> int:
         """Return how many candidates there are."""

@@ -28,7 +28,7 @@ from multicompute.arguments import (
     Texts,
     Ttl,
     Usd,
-    read_table,
+    Workload,
     shown_path,
 )
 from multicompute.errors import SpecError
@@ -38,11 +38,7 @@ from multicompute.node import Event
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from pydantic import GetJsonSchemaHandler
-    from pydantic_core import CoreSchema
-
     from multicompute.cluster_requests import RequestArguments
-    from multicompute.workloads import AnyWorkload
 
 SSH_KEY_AUTO: Final = "auto"
 """The value of `ssh_key` that has a key pair made and port 22 opened at the launch."""
@@ -62,45 +58,6 @@ Progress = Annotated[
     WithJsonSchema({"type": "boolean"}),
     Form(_progress, "bool | Callable[[Event], None]", ""),
 ]
-
-
-class _WorkloadSchema:
-    """The JSON schema of a workload, which is made when it is asked for: a request must not wait until it is loaded."""
-
-    @staticmethod
-    def __get_pydantic_json_schema__(schema: "CoreSchema", handler: "GetJsonSchemaHandler") -> dict[str, Any]:
-        from multicompute.workloads.description import WORKLOADS
-
-        kinds = []
-        for kind in WORKLOADS.values():
-            found = kind.model_json_schema()
-            # In Python, the class says what the task is.
-            required = ["task", *found.get("required", ())]
-            kinds.append({**found, "required": required, "description": (kind.__doc__ or "").partition("\n")[0]})
-        return {"anyOf": [*kinds, {"type": "string", "description": "A .toml or .json file with these arguments."}]}
-
-
-def _workload(value: Any, name: str) -> Any:
-    from multicompute.workloads.description import workload_of
-
-    if not isinstance(value, (str, Path)):
-        return workload_of(value)
-    if Path(value).suffix not in (".toml", ".json"):
-        raise SpecError(f"{name}={str(value)!r}: must be a workload, or a .toml or .json file with its arguments")
-    try:
-        return workload_of(read_table(Path(value)))
-    except SpecError as error:
-        where = str(value)
-        error.message = error.message if error.message.startswith(where) else f"{where}: {error.message}"
-        raise
-
-
-if TYPE_CHECKING:
-    WorkloadField = AnyWorkload
-else:
-    WorkloadField = Annotated[
-        Any, _WorkloadSchema(), Form(_workload, "AnyWorkload | Mapping[str, Any] | str | Path", "FILE")
-    ]
 
 
 class ClusterSpec(ParsedModel):
@@ -128,7 +85,7 @@ class ClusterSpec(ParsedModel):
         Argument(metavar="TYPE"),
     ] = ()
     workload: Annotated[
-        WorkloadField | None,
+        Workload | None,
         Field(
             description="What the cluster is for: Training, Finetuning or Inference of `multicompute.sizing`, or a .toml or .json file "
             "with its arguments; the plan then finds how many of which accelerator do it at the lowest cost."
@@ -268,8 +225,8 @@ class ClusterSpec(ParsedModel):
     hours: Annotated[
         Hours | None,
         Field(
-            description="For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, or an hour of a "
-            "model that is served."
+            description="For how many hours the cluster is expected to run, to rank offers by total cost; if omitted, its ttl, and "
+            "one hour for a model that is served."
         ),
         Argument(identity="if set"),
     ] = None
@@ -476,7 +433,7 @@ class ClusterSpec(ParsedModel):
             return self.ttl
         if default is None or self.deadline is None:
             return default
-        return min(max(default, self.deadline * 1.1), MAX_TTL)
+        return min(max(default, self.deadline * 11 / 10), MAX_TTL)
 
     def replace(self, **changes: Any) -> Self:
         """Return the spec with some arguments changed, checked again.

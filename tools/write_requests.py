@@ -71,7 +71,7 @@ class ClusterRequests:
 
     @classmethod
     def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
-        """Carry out a request without blocking the event loop; `Cluster` implements it."""
+        """Carry out a request without blocking the event loop; `Cluster` implements it, since this file is generated."""
         raise NotImplementedError
 '''
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if argv is not None:
         return guarded(list(argv))
-    # SDKs create hundreds of thousands of objects that stay: searching them for garbage at Python's thresholds takes a sixth of `up`.
+    # SDKs create hundreds of thousands of objects that stay: searching them for garbage at Python's thresholds takes an eighth of `up`.
     gc.set_threshold(100_000, 20, 20)
     status = guarded(sys.argv[1:])
     # The process ends now. Without this, Python searches everything it still holds for garbage: a tenth of a cold `plan`.

@@ -38,6 +38,8 @@ FIELDS: Final[Mapping[str, FieldInfo]] = {
     name: field for kind in WORKLOADS.values() for name, field in kind.model_fields.items() if name not in _ONCE
 }
 """The fields of all workloads."""
+_TASK_OPTION: Final = {"training": "training", "finetuning": "--finetune", "inference": "--inference"}
+"""Task -> what asks for it on the command line."""
 _GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("training", "finetuning", "inference"): "the model",
     ("training", "finetuning"): "training and fine-tuning",
@@ -166,9 +168,6 @@ def _workload(options: argparse.Namespace, described: Mapping[str, Any]) -> AnyW
         if described and not given:
             error.message = f"{options.file}: {error.message}"
         raise
-
-
-_TASK_OPTION: Final = {"training": "training", "finetuning": "--finetune", "inference": "--inference"}
 
 
 def _plan(given: dict[str, Any]) -> "tuple[JobPlan, NoOfferError | None]":

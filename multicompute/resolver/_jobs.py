@@ -149,12 +149,12 @@ class _Machines:
             row = pricing.row
             room = _smaller(room, pricing.room)
         if not self._outages.concern(row.instance.provider):
-            machine = _machine(row, zones, room, terms.hours, terms.ends_early, transfer, rate)
+            machine = _machine(row, zones, room, terms, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
             return
         for nodes, named in self._by_headroom(row, zones):
             least = _smaller(room, nodes)
-            machine = _machine(row, named, least, terms.hours, terms.ends_early, transfer, rate)
+            machine = _machine(row, named, least, terms, transfer, rate)
             yield machine if pricing is None else pricing.of(machine)
 
     def _rejection(self, row: Row, transfer: float | None, terms: _Terms, *, is_dear: bool) -> str | None:
@@ -194,8 +194,7 @@ def _machine(
     row: Row,
     zones: tuple[str, ...],
     room: _Room,
-    hours: float,
-    ends_early: bool,  # noqa: FBT001 - cached by position
+    terms: _Terms,
     transfer: float,
     rate: "Interruption | None",
 ) -> Machine:
@@ -205,8 +204,8 @@ def _machine(
         zones=zones,
         max_nodes=room.nodes,
         limited_by=room.why,
-        max_hours=hours,
-        ends_early=ends_early,
+        max_hours=terms.hours,
+        ends_early=terms.ends_early,
         transfer_usd=transfer,
         preemptions_per_day=None if rate is None else 24 * interruptions_per_hour(rate),
         interruption=rate,

@@ -174,7 +174,7 @@ def size(
 def _mfu(workload: Workload, model: Accelerator, layout: Layout, *, count: int | None, per_node: int) -> Mfu:
     if isinstance(workload, (Training, Finetuning)):
         if count is None:
-            # The smallest count that fits is seldom a good one: nobody would run the job on 18 of nodes of eight.
+            # The smallest count that fits is seldom one to run the job on, such as 18 accelerators in nodes of eight.
             base = workload_mfu(workload, model)
             return Mfu(base.expected, base.low, base.high, base)
         nodes = -(-count // per_node)
